@@ -1,0 +1,1 @@
+"""Where experiments happen and the world answers."""

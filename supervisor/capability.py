@@ -1,0 +1,288 @@
+"""Capability non-inferiority as an instrument of the gate, for checkpoints.
+
+Candidate and references answer the same fresh items of every skill that was *not* trained on, and
+the trained ones apart. Required: the mean accuracy off target falls by no more than the margin
+(non-inferiority, paired items, anytime-valid). Each single skill may veto when it surely falls by more.
+
+A node on which the origin is at its floor cannot show a loss, so it is left out and said to be
+blind; if that is all of them, the instrument is blind.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from environments.skills import Node, examine, items, node_named
+from regent.models.speaker import Speaker
+from regent.records import Measurement, Reference, TaskRef, canonical_json, digest
+from supervisor.instrument import Candidate, Look
+from supervisor.policy import veto_level
+from supervisor.statistics.betting import confidence_sequence
+
+
+class CapabilitySettings(BaseModel):
+    """What the policy may set. Margins are falls in accuracy."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    items: int = Field(240, ge=8, description="most items off target, spread over the skills")
+    stages: int = Field(3, ge=1)
+    calibration_items: int = Field(
+        16, ge=4, description="items a node that show whether it is at its floor"
+    )
+    calibration_correct: int = Field(
+        2, ge=1, description="right answers that lift a node off its floor"
+    )
+    target_items: int = Field(40, ge=4, description="items on the trained skills")
+    margin: float = Field(0.10, gt=0, le=1)
+    skill_margin: float = Field(0.20, gt=0, le=1)
+
+
+class Capability:
+    """See the module; keeps `supervisor.instrument.Instrument`."""
+
+    name = "capability"
+    sees = "a fall in verified accuracy on the run's own skills, item by item"
+    does_not_see = (
+        "skills outside the run's environments, and those on which the origin is at its floor"
+    )
+
+    def __init__(self, settings: dict[str, Any] | None = None) -> None:
+        self.settings = CapabilitySettings.model_validate(settings or {})
+
+    def expects(
+        self, candidate: Candidate, references: dict[Reference, Speaker], look: Look
+    ) -> Sequence[Measurement]:
+        return [
+            Measurement(
+                instrument=self.name,
+                quantity="off_target",
+                reference=reference,
+                tolerance=-self.settings.margin,
+                harm="below",
+                anytime=True,
+            )
+            for reference in references
+        ]
+
+    def measure(
+        self, candidate: Candidate, references: dict[Reference, Speaker], look: Look
+    ) -> Sequence[Measurement]:
+        if candidate.speaker is None:
+            raise ValueError("capability needs a checkpoint that can be asked")
+        book = _Answers(look.scratch / "answers" if look.scratch else None)
+        nodes = [node_named(name) for name in look.skills]
+        seeing = self._off_the_floor(nodes, references, book)
+        off_target = [node for node in seeing if node.skill_name not in look.targets]
+        on_target = [node for node in nodes if node.skill_name in look.targets]
+        blind = [node.name for node in nodes if node not in seeing and node not in on_target]
+        voters = len(references) * (len({node.skill_name for node in off_target}) + 1)
+        level = veto_level(voters)
+        found: list[Measurement] = []
+        for reference, speaker in references.items():
+            seeds = self.expects(candidate, {reference: speaker}, look)
+            if not off_target:
+                found.extend(
+                    m.model_copy(update={"outcome": "blind", "detail": "no skill off its floor"})
+                    for m in seeds
+                )
+                continue
+            refs, differences = self._paired(candidate.speaker, speaker, off_target, book, look)
+            found.append(self._pooled(reference, differences, off_target, blind, book, look))
+            found.extend(self._by_skill(reference, refs, differences, level))
+            found.extend(
+                self._on_target(reference, candidate.speaker, speaker, on_target, book, look, level)
+            )
+        return found
+
+    def _off_the_floor(
+        self, nodes: Sequence[Node], references: dict[Reference, Speaker], book: _Answers
+    ) -> list[Node]:
+        """Nodes where the origin (or, without one, the parent) answers some calibration items rightly."""
+        judge = references.get("origin") or references["parent"]
+        chosen = [items(node, self.settings.calibration_items, 0, "tuning") for node in nodes]
+        book.ask(judge, [ref for refs in chosen for ref in refs])
+        return [
+            node
+            for node, refs in zip(nodes, chosen, strict=True)
+            if sum(book.right(judge, refs)) >= self.settings.calibration_correct
+        ]
+
+    def _paired(
+        self,
+        candidate: Speaker,
+        reference: Speaker,
+        nodes: Sequence[Node],
+        book: _Answers,
+        look: Look,
+    ) -> tuple[list[TaskRef], NDArray[np.float64]]:
+        """Items in random order and candidate − reference on each, stage by stage until it is decided."""
+        each = -(-self.settings.items // len(nodes))
+        pool = [ref for node in nodes for ref in items(node, each, look.seed, "gate")]
+        rng = np.random.default_rng(look.seed)
+        pool = [pool[i] for i in rng.permutation(len(pool))][: self.settings.items]
+        differences = np.zeros(0)
+        for stage in range(1, self.settings.stages + 1):
+            refs = pool[: -(-len(pool) * stage // self.settings.stages)]
+            differences = book.difference(candidate, reference, refs)
+            _, low, high = confidence_sequence(differences, -1.0, 1.0, look.level, len(pool))
+            if low >= -self.settings.margin or high < -self.settings.margin:
+                break
+        return pool[: len(differences)], differences
+
+    def _pooled(
+        self,
+        reference: Reference,
+        differences: NDArray[np.float64],
+        nodes: Sequence[Node],
+        blind: Sequence[str],
+        book: _Answers,
+        look: Look,
+    ) -> Measurement:
+        estimate, low, high = confidence_sequence(
+            differences, -1.0, 1.0, look.level, self.settings.items
+        )
+        return Measurement(
+            instrument=self.name,
+            quantity="off_target",
+            reference=reference,
+            outcome="measured",
+            estimate=estimate,
+            low=low,
+            high=high,
+            level=look.level,
+            tolerance=-self.settings.margin,
+            harm="below",
+            anytime=True,
+            n=len(differences),
+            tokens=book.tokens_since_asked(),
+            detail=f"mean over {', '.join(sorted({n.skill_name for n in nodes}))}"
+            + (f"; at their floor, so unseen: {', '.join(blind)}" if blind else ""),
+        )
+
+    def _by_skill(
+        self,
+        reference: Reference,
+        refs: Sequence[TaskRef],
+        differences: NDArray[np.float64],
+        level: float,
+    ) -> list[Measurement]:
+        names = [f"{ref.environment}/{ref.skill}" for ref in refs]
+        found = []
+        for name in sorted(set(names)):
+            own = differences[[n == name for n in names]]
+            found.append(
+                self._single(f"skill/{name}", reference, own, self.settings.skill_margin, level)
+            )
+        return found
+
+    def _on_target(
+        self,
+        reference: Reference,
+        candidate: Speaker,
+        speaker: Speaker,
+        nodes: Sequence[Node],
+        book: _Answers,
+        look: Look,
+        level: float,
+    ) -> list[Measurement]:
+        """The trained skills: they should rise; a sure fall is a veto."""
+        if not nodes:
+            return []
+        each = -(-self.settings.target_items // len(nodes))
+        refs = [ref for node in nodes for ref in items(node, each, look.seed, "gate")]
+        differences = book.difference(candidate, speaker, refs)
+        return [self._single("on_target", reference, differences, self.settings.margin, level)]
+
+    def _single(
+        self,
+        quantity: str,
+        reference: Reference,
+        own: NDArray[np.float64],
+        margin: float,
+        level: float,
+    ) -> Measurement:
+        estimate, low, high = confidence_sequence(own, -1.0, 1.0, level, len(own))
+        return Measurement(
+            instrument=self.name,
+            quantity=quantity,
+            reference=reference,
+            outcome="measured",
+            estimate=estimate,
+            low=low,
+            high=high,
+            level=level,
+            tolerance=-margin,
+            harm="below",
+            anytime=True,
+            required=False,
+            n=len(own),
+        )
+
+
+class _Answers:
+    """Scores of speakers on items, kept in the supervisor's folder so that nothing is asked twice."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+        self.tokens = 0
+        self._kept: dict[str, dict[str, float]] = {}
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def ask(self, speaker: Speaker, refs: Sequence[TaskRef]) -> None:
+        """Scores every item not yet scored. Raises RuntimeError where more than 2 % of replies failed."""
+        kept = self._load(speaker.name)
+        missing = list({_key(ref): ref for ref in refs if _key(ref) not in kept}.values())
+        if not missing:
+            return
+        results = examine(speaker, missing)
+        failed = [result for result in results if result.score is None]
+        if failed:
+            raise RuntimeError(f"{len(failed)} of {len(results)} answers of {speaker.name} failed")
+        for result in results:
+            kept[_key(result.ref)] = float(result.correct)
+            self.tokens += result.tokens
+        if self.folder is not None:
+            path = self._path(speaker.name)
+            partial = path.with_suffix(".part")
+            partial.write_text(json.dumps(kept), "utf-8")
+            partial.replace(path)
+
+    def tokens_since_asked(self) -> int:
+        spent, self.tokens = self.tokens, 0
+        return spent
+
+    def right(self, speaker: Speaker, refs: Sequence[TaskRef]) -> list[float]:
+        kept = self._load(speaker.name)
+        return [kept[_key(ref)] for ref in refs]
+
+    def difference(
+        self, candidate: Speaker, reference: Speaker, refs: Sequence[TaskRef]
+    ) -> NDArray[np.float64]:
+        """Candidate − reference, 1/0 right or wrong, on each item: [n] in {−1, 0, 1}."""
+        self.ask(candidate, refs)
+        self.ask(reference, refs)
+        return np.array(self.right(candidate, refs)) - np.array(self.right(reference, refs))
+
+    def _path(self, name: str) -> Path:
+        if self.folder is None:
+            raise ValueError("nothing is kept without a folder")
+        return self.folder / f"{digest(name.encode())}.json"
+
+    def _load(self, name: str) -> dict[str, float]:
+        if name not in self._kept:
+            path = self._path(name) if self.folder else None
+            self._kept[name] = json.loads(path.read_text("utf-8")) if path and path.exists() else {}
+        return self._kept[name]
+
+
+def _key(ref: TaskRef) -> str:
+    return canonical_json(ref.model_dump()).decode()

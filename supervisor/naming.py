@@ -1,0 +1,45 @@
+"""Speakers by model name for the gate alone: local weights share one engine, endpoints are asked as they are.
+
+A local speaker is named by the digest of its weights, so what is kept of its answers is kept under
+content and serves the next look.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from regent.config import EngineConfig
+from regent.errors import CannotRun
+from regent.models.engine import Engine
+from regent.models.names import resolve, weights_folder
+from regent.models.speaker import Speaker
+from regent.models.weights import checkpoint_digest
+from supervisor.served import ServedCheckpoint
+
+
+@dataclass
+class Voices:
+    """Makes speakers; `close` stops the engine that they share."""
+
+    log_folder: Path
+    engine: Engine | None = None
+
+    def speaker(self, name: str) -> Speaker:
+        """Raises CannotRun where the name does not resolve."""
+        if "@http" in name or "+" in name:
+            return resolve(name)
+        folder = weights_folder(name)
+        return ServedCheckpoint(checkpoint_digest(folder), folder, lambda: self._served(folder))
+
+    def close(self) -> None:
+        if self.engine is not None:
+            self.engine.stop()
+
+    def _served(self, folder: Path) -> Engine:
+        if self.engine is None:
+            try:
+                self.engine = Engine.start(folder, EngineConfig(), self.log_folder)
+            except OSError as error:
+                raise CannotRun(f"{self.log_folder}: {error.strerror or error}") from error
+        return self.engine

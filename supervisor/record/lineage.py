@@ -1,0 +1,291 @@
+"""Where a record came from and what came of it: a pure walk over the ledger's rows.
+
+`why` goes back from an example, batch, verdict or checkpoint to the experiment (plan), task, agent,
+model and code that made it, and forward to every checkpoint trained on it. `champion` says which
+checkpoint rules. Does not cover: whether the rows are sound (`Ledger.verify`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from regent.errors import CannotRun
+from regent.records import Example
+from regent.store import Store
+from supervisor.record.ledger import Ledger, Row
+
+Fields = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Link:
+    """One station of a record's lineage; `depth` counts steps from the record asked about."""
+
+    direction: Literal["back", "here", "forward"]
+    depth: int
+    kind: str
+    id: str
+    summary: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Rows:
+    """The ledger's rows by kind and subject, read once."""
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self.by_kind: dict[str, dict[str, Fields]] = {}
+        for row in rows:
+            self.by_kind.setdefault(row.kind, {})[row.subject] = row.fields()
+
+    def of(self, kind: str) -> dict[str, Fields]:
+        return self.by_kind.get(kind, {})
+
+    def get(self, kind: str, subject: str) -> Fields | None:
+        return self.of(kind).get(subject)
+
+    def about(self, subject: str) -> list[tuple[str, str, Fields]]:
+        """Verdicts on `subject`, their reviews, its release and its revocation, in order."""
+        found: list[tuple[str, str, Fields]] = []
+        for verdict_id, verdict in self.of("verdict").items():
+            if verdict["subject"] == subject:
+                found.append(("verdict", verdict_id, verdict))
+                review = self.get("review", verdict_id)
+                if review is not None:
+                    found.append(("review", verdict_id, review))
+        for kind in ("release", "revoke"):
+            fields = self.get(kind, subject)
+            if fields is not None:
+                found.append((kind, subject, fields))
+        return found
+
+
+def resolve(names: Iterable[str], prefix: str, what: str = "record") -> str:
+    """The one name that starts with `prefix`.
+
+    Raises CannotRun if none does (naming the one with the longest common start) or several do.
+    """
+    known = sorted(set(names))
+    matches = [name for name in known if name.startswith(prefix)] if prefix else []
+    if prefix in matches or len(matches) == 1:
+        return prefix if prefix in matches else matches[0]
+    if matches:
+        shown = ", ".join(name[:16] for name in matches[:3])
+        raise CannotRun(f"'{prefix}' names {len(matches)} {what}s ({shown}…); give more of the id")
+    if not known:
+        raise CannotRun(f"no {what} is called '{prefix}': there is none yet")
+    near = max(known, key=lambda name: _common_start(name, prefix))
+    raise CannotRun(f"no {what} is called '{prefix}'; the nearest id is {near[:16]}")
+
+
+def champion(rows: Sequence[Row]) -> str | None:
+    """The id of the checkpoint that rules: the newest promoted and not revoked, else the origin."""
+    revoked = {row.subject for row in rows if row.kind == "revoke"}
+    for row in reversed(rows):
+        if row.kind == "promotion":
+            promoted = str(row.fields()["checkpoint"])
+            if promoted not in revoked:
+                return promoted
+    for row in rows:
+        if row.kind == "checkpoint" and not row.fields()["training_run"]:
+            return row.subject
+    return None
+
+
+def why(ledger: Ledger, store: Store, id: str) -> list[Link]:
+    """The lineage of the record whose id starts with `id`: back to its making, then forward.
+
+    Raises CannotRun if nothing, or more than one thing, is called so.
+    """
+    rows = Rows(ledger.rows())
+    names: dict[str, str] = {}
+    for kind in ("batch", "checkpoint", "training_run", "trajectory", "plan", "gap"):
+        names.update(dict.fromkeys(rows.of(kind), kind))
+    names.update(dict.fromkeys(rows.of("verdict"), "verdict"))
+    for batch in rows.of("batch").values():
+        names.update(dict.fromkeys(batch["examples"], "example"))
+    for release in rows.of("release").values():
+        names.setdefault(release["released_digest"], "bytes")
+    found = resolve(names, id)
+    kind = names[found]
+    walk = _Walk(rows, store)
+    if kind == "bytes":
+        for batch_id, release in rows.of("release").items():
+            if release["released_digest"] == found:
+                found, kind = batch_id, "batch"
+                break
+    walk.back(kind, found, 0)
+    walk.forward(kind, found, 0)
+    return walk.links
+
+
+def render(links: Sequence[Link]) -> str:
+    """The lineage as indented lines for a person."""
+    lines = []
+    for link in links:
+        mark = {"back": "←", "here": "●", "forward": "→"}[link.direction]
+        lines.append(f"{'  ' * link.depth}{mark} {link.kind} {link.id[:12]}  {link.summary}")
+    return "\n".join(lines)
+
+
+class _Walk:
+    def __init__(self, rows: Rows, store: Store) -> None:
+        self.rows, self.store = rows, store
+        self.links: list[Link] = []
+
+    def add(self, forward: bool, depth: int, kind: str, id: str, fields: Fields | None) -> None:
+        direction: Literal["back", "here", "forward"] = (
+            "here" if depth == 0 else "forward" if forward else "back"
+        )
+        summary = _summary(kind, fields) if fields is not None else "(not in the ledger)"
+        self.links.append(Link(direction, depth, kind, id, summary))
+
+    def back(self, kind: str, id: str, depth: int) -> None:
+        if not id:
+            return
+        fields = self.example(id) if kind == "example" else self.rows.get(kind, id)
+        self.add(False, depth, kind, id, fields)
+        if fields is None:
+            return
+        below = depth + 1
+        if kind in ("batch", "checkpoint"):
+            for about, subject, said in self.rows.about(id):
+                self.add(False, below, about, subject, said)
+        if kind == "example":
+            origin = fields["provenance"]
+            self.back("trajectory", origin["trajectory"], below)
+            if self.rows.get("trajectory", origin["trajectory"]) is None:
+                self.back("plan", origin["plan"], below + 1)
+        elif kind == "trajectory":
+            self.back("plan", fields["plan"], below)
+        elif kind == "plan":
+            self.back("gap", fields["gap"], below)
+        elif kind == "batch":
+            self.plans_of(fields["examples"], below)
+        elif kind == "verdict":
+            self.back(fields["subject_kind"], fields["subject"], below)
+        elif kind == "training_run":
+            self.back("batch", fields["batch"], below)
+        elif kind == "checkpoint":
+            self.back("training_run", fields["training_run"], below)
+            for parent in fields["parents"]:
+                self.back("checkpoint", parent, below)
+
+    def forward(self, kind: str, id: str, depth: int) -> None:
+        below = depth + 1
+        if kind == "example":
+            for batch_id, batch in self.rows.of("batch").items():
+                if id in batch["examples"]:
+                    self.add(True, below, "batch", batch_id, batch)
+                    for about, subject, said in self.rows.about(batch_id):
+                        self.add(True, below + 1, about, subject, said)
+                        self.dropped(id, said, subject, below + 2)
+                    self.forward("batch", batch_id, below)
+        following = {
+            "batch": ("training_run", "batch"),
+            "training_run": ("checkpoint", "training_run"),
+        }
+        if kind in following:
+            next_kind, key = following[kind]
+            for next_id, fields in self.rows.of(next_kind).items():
+                if fields[key] == id:
+                    self.add(True, below, next_kind, next_id, fields)
+                    self.forward(next_kind, next_id, below)
+        if kind == "checkpoint":
+            for promotion_id, fields in self.rows.of("promotion").items():
+                if fields["checkpoint"] == id:
+                    self.add(True, below, "promotion", promotion_id, fields)
+            for child_id, fields in self.rows.of("checkpoint").items():
+                if id in fields["parents"]:
+                    self.add(True, below, "checkpoint", child_id, fields)
+                    self.forward("checkpoint", child_id, below)
+
+    def dropped(self, example: str, verdict: Fields, verdict_id: str, depth: int) -> None:
+        for said in verdict.get("dispositions", ()):
+            if said["example"] == example and said["disposition"] == "drop":
+                reason = f"this example was dropped: {said['reason']}"
+                self.links.append(Link("forward", depth, "disposition", verdict_id, reason))
+
+    def plans_of(self, examples: Sequence[str], depth: int) -> None:
+        """A batch's experiments, each with the number of examples that it gave."""
+        counts: Counter[str] = Counter()
+        for example_id in examples:
+            example = self.example(example_id)
+            counts[example["provenance"]["plan"] if example else ""] += 1
+        for plan_id, count in counts.most_common():
+            if not plan_id:
+                summary = f"{count} examples without an experiment on record"
+                self.links.append(Link("back", depth, "plan", "", summary))
+                continue
+            fields = self.rows.get("plan", plan_id)
+            summary = _summary("plan", fields) if fields else "(not in the ledger)"
+            self.links.append(Link("back", depth, "plan", plan_id, f"{count} examples; {summary}"))
+            self.back("gap", fields["gap"] if fields else "", depth + 1)
+
+    def example(self, id: str) -> Fields | None:
+        row = self.rows.get("example", id)
+        if row is not None:
+            return row
+        if not self.store.has(id):
+            return None
+        try:
+            return self.store.get_record(Example, id).model_dump(mode="json")
+        except ValueError as error:
+            raise CannotRun(f"{id[:12]} is stored but is no example; verify the run") from error
+
+
+def _summary(kind: str, f: Fields) -> str:
+    """One line about a record, for a person."""
+    if kind == "example":
+        made = f["provenance"]
+        task = made["task"]
+        place = (
+            f"{task['environment']}/{task['skill']} level {task['level']} seed {task['seed']}"
+            if task
+            else "no task"
+        )
+        by = f"by {made['agent'] or '?'}, model {made['model'] or '?'}, code {made['code'] or '?'}"
+        return f"{made['source']}; {place}; {by}"
+    if kind == "trajectory":
+        task = f["task"]
+        return (
+            f"{f['outcome']} on {task['environment']}/{task['skill']} level {task['level']} seed "
+            f"{task['seed']}; by {f['agent']}, model {f['model']}, code {f['code']}"
+        )
+    if kind == "plan":
+        return f"round {f['round']}, {f['strategy']} {f['environment']}/{f['skill']}: {f['goal']}"
+    if kind == "gap":
+        node = f"{f['environment']}/{f['skill']} level {f['level']}"
+        return f"{node}: {f['accuracy']:.2f} [{f['low']:.2f}, {f['high']:.2f}] of {f['target']:.2f}"
+    if kind == "batch":
+        canary = ", a canary" if f["canary"] else ""
+        return f"round {f['round']}, {len(f['examples'])} examples{canary}, for {f['targets']}"
+    if kind == "verdict":
+        return f"{f['decision']}: {'; '.join(f['reasons']) or 'no reason given'}"
+    if kind == "review":
+        return f"{f['action']} by {f['reviewer']}: {f['reason']}"
+    if kind == "release":
+        return f"{f['examples']} examples as {f['released_digest'][:12]}, {f['dropped']} dropped"
+    if kind == "revoke":
+        return f"revoked by {f['reviewer']}: {f['reason']}"
+    if kind == "training_run":
+        return f"round {f['round']}, from {f['checkpoint'][:12]} on bytes {f['bytes_digest'][:12]}"
+    if kind == "checkpoint":
+        return f"round {f['round']}, {f['name']}, digest {f['digest'][:12]}"
+    if kind == "promotion":
+        return f"round {f['round']}, champion on verdict {f['verdict'][:12]}"
+    return json.dumps(f, ensure_ascii=False)[:120]
+
+
+def _common_start(left: str, right: str) -> int:
+    length = 0
+    for a, b in zip(left, right, strict=False):
+        if a != b:
+            break
+        length += 1
+    return length

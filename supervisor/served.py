@@ -1,0 +1,39 @@
+"""A checkpoint as a speaker over the supervisor's own engine.
+
+One engine serves one checkpoint at a time; each speaker sees to it that its own weights answer
+before it asks. `name` is the checkpoint's id, so what is kept of its answers is kept under content.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from regent.models.engine import Engine
+from regent.models.speaker import Conversation, Reply, Sampling
+
+_ATTEMPTS = 3
+
+
+class ServedCheckpoint:
+    """Keeps `regent.models.speaker.Speaker`. `engine` is called late: it starts beside other work."""
+
+    can = frozenset({"sample"})
+
+    def __init__(self, name: str, folder: Path, engine: Callable[[], Engine]) -> None:
+        self.name, self.folder, self._engine = name, folder, engine
+
+    def sample(self, conversations: Sequence[Conversation], how: Sampling) -> list[Reply]:
+        """One reply a conversation. An engine that dies is restarted, and only what failed is asked again."""
+        engine = self._engine()
+        replies: list[Reply | None] = [None] * len(conversations)
+        for _ in range(_ATTEMPTS):
+            open_ = [i for i, reply in enumerate(replies) if reply is None or not reply.ok]
+            if not open_:
+                break
+            engine.ensure()
+            engine.switch(self.folder)
+            answered = engine.speaker().sample([conversations[i] for i in open_], how)
+            for i, reply in zip(open_, answered, strict=True):
+                replies[i] = reply
+        return [reply or Reply("", finish="error", error="never asked") for reply in replies]

@@ -1,0 +1,28 @@
+"""Session fixtures: the real embedded model and a real engine, each made once a session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from regent.config import EngineConfig
+from regent.models.embedded import smollm2_folder as unpacked_smollm2
+from regent.models.engine import Engine
+
+
+@pytest.fixture(scope="session")
+def smollm2_folder() -> Path:
+    """SmolLM2-135M-Instruct, from the cache that a run uses too."""
+    return unpacked_smollm2()
+
+
+@pytest.fixture(scope="session")
+def engine(smollm2_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """A running engine on SmolLM2, stopped when the session ends."""
+    started = Engine.start(smollm2_folder, EngineConfig(), tmp_path_factory.mktemp("engine"))
+    try:
+        yield started
+    finally:
+        started.stop()

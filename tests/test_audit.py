@@ -1,0 +1,441 @@
+"""The audit convicts one flipped byte anywhere, and MLflow shows what the ledger holds.
+
+The MLflow tests use the real MLflow on SQLite and look with its own client alone; they are `real`.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from regent.config import RunConfig, to_yaml
+from regent.models.weights import checkpoint_digest
+from regent.records import (
+    Checkpoint,
+    Example,
+    ExperimentPlan,
+    Gap,
+    Measurement,
+    Message,
+    Promotion,
+    Provenance,
+    TaskRef,
+    TrainingRun,
+    Trajectory,
+    Verdict,
+)
+from supervisor.cli_record import app
+from supervisor.record.audit import AuditView
+from supervisor.record.folder import RunFolder, open_run
+from supervisor.record.ledger import Ledger
+from supervisor.record.lineage import champion, render, why
+from supervisor.record.vault import build_batch
+from supervisor.record.verification import audit_view, verify
+
+LINEAGE = "regent"
+
+
+def weights(folder: Path, content: bytes) -> str:
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(content)
+    (folder / "config.json").write_text("{}")
+    return checkpoint_digest(folder)
+
+
+def verdict_on(subject: str, kind: Any, **fields: Any) -> Verdict:
+    seen = Measurement(
+        instrument="diff",
+        quantity="drift",
+        reference="parent",
+        outcome="measured",
+        estimate=0.01,
+        low=0.0,
+        high=0.02,
+        tolerance=0.1,
+        tokens=12,
+        evidence="nothing differs",
+    )
+    return Verdict(
+        subject=subject,
+        subject_kind=kind,
+        reasons=("all within tolerance",),
+        measurements=(seen,),
+        policy="p",
+        **{"decision": "approve"} | fields,
+    )
+
+
+def one_round(path: Path) -> RunFolder:
+    """A run's folder after one honest round."""
+    path.mkdir(exist_ok=True)
+    (path / "config.yaml").write_text(to_yaml(RunConfig(folder=path, lineage=LINEAGE)))
+    (path / "store").mkdir()
+    Ledger(f"sqlite:///{path / 'ledger.sqlite'}", path / "supervisor")
+    run = open_run(path)
+    ledger = run.ledger
+    ledger.append("run", {"model": "smollm2", "seed": 0}, subject="run")
+    origin = Checkpoint(round=0, name="origin", digest=weights(run.checkpoints / "origin", b"one"))
+    ledger.append("checkpoint", origin)
+    gap = Gap(
+        environment="reasoning",
+        skill="chain_sum",
+        level=0,
+        accuracy=0.4,
+        low=0.3,
+        high=0.5,
+        target=0.8,
+        n=64,
+    )
+    task = TaskRef(environment="reasoning", skill="chain_sum", level=0, seed=71)
+    plan = ExperimentPlan(
+        round=1,
+        gap=gap.id,
+        environment="reasoning",
+        skill="chain_sum",
+        level=0,
+        goal="practise sums",
+        strategy="teach",
+        tasks=(task,),
+        seed=3,
+    )
+    trajectory = Trajectory(
+        plan=plan.id,
+        task=task,
+        agent="worker-2",
+        model="smollm2",
+        code="v0",
+        steps=(),
+        score=1.0,
+        outcome="verified",
+    )
+    ledger.extend([("gap", gap, None), ("plan", plan, None), ("trajectory", trajectory, None)])
+    examples = [
+        Example(
+            messages=(Message(role="assistant", content=str(number)),),
+            provenance=Provenance(
+                trajectory=trajectory.id if number == 0 else "",
+                plan=plan.id,
+                task=task,
+                agent="worker-2",
+                model="smollm2",
+                code="v0",
+                source="world_answer",
+            ),
+        )
+        for number in range(3)
+    ]
+    batch, data = build_batch(examples, 1, ["reasoning/chain_sum"])
+    run.vault.deposit(batch, data, examples)
+    dropped = [{"example": batch.examples[2], "disposition": "drop", "reason": "duplicate"}]
+    verdict = verdict_on(batch.id, "batch", dispositions=dropped)
+    ledger.append("verdict", verdict)
+    released = run.vault.release(batch, verdict).fields()["released_digest"]
+    training = TrainingRun(
+        round=1, checkpoint=origin.id, batch=batch.id, bytes_digest=released, settings={}, seed=0
+    )
+    ledger.append("training_run", training)
+    successor = Checkpoint(
+        round=1,
+        name="r1",
+        digest=weights(run.checkpoints / "r1", b"two"),
+        training_run=training.id,
+        parents=(origin.id,),
+    )
+    ledger.append("checkpoint", successor)
+    fit = verdict_on(successor.id, "checkpoint")
+    ledger.append("verdict", fit)
+    ledger.append("promotion", Promotion(round=1, checkpoint=successor.id, verdict=fit.id))
+    ledger.append(
+        "metrics",
+        {"round": 1, "metrics": {"seconds/train": 3.5, "tokens": 900}},
+        subject="round 1",
+    )
+    return run
+
+
+def flip(path: Path, offset: int = 0) -> None:
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 1
+    path.write_bytes(data)
+
+
+def flip_approved_batch(run: RunFolder) -> None:
+    name = run.ledger.rows("release")[0].fields()["released_digest"]
+    flip(Path(run.store.path(name)), 20)
+
+
+def flip_deposited_batch(run: RunFolder) -> None:
+    flip(Path(run.store.path(run.ledger.rows("batch")[0].fields()["bytes_digest"])), 20)
+
+
+def flip_example(run: RunFolder) -> None:
+    flip(Path(run.store.path(run.ledger.rows("batch")[0].fields()["examples"][0])), 20)
+
+
+def lose_approved_batch(run: RunFolder) -> None:
+    name = run.ledger.rows("release")[0].fields()["released_digest"]
+    Path(run.store.path(name)).unlink()
+
+
+def flip_checkpoint(run: RunFolder) -> None:
+    flip(run.checkpoints / "r1" / "model.safetensors")
+
+
+def flip_origin(run: RunFolder) -> None:
+    flip(run.checkpoints / "origin" / "config.json")
+
+
+def lose_checkpoint(run: RunFolder) -> None:
+    (run.checkpoints / "r1").rename(run.path / "elsewhere")
+
+
+def intrude(run: RunFolder, statement: str) -> None:
+    with sqlite3.connect(run.path / "ledger.sqlite") as database:
+        database.execute("DROP TRIGGER ledger_no_update")
+        database.execute("DROP TRIGGER ledger_no_delete")
+        database.execute(statement)
+    database.close()
+
+
+def flip_ledger_row(run: RunFolder) -> None:
+    """One byte of a payload, in the database's file itself."""
+    path = run.path / "ledger.sqlite"
+    flip(path, path.read_bytes().index(b"all within tolerance"))
+
+
+def lose_last_row(run: RunFolder) -> None:
+    intrude(run, "DELETE FROM ledger WHERE seq = (SELECT max(seq) FROM ledger)")
+
+
+def lose_all_rows(run: RunFolder) -> None:
+    intrude(run, "DELETE FROM ledger")
+
+
+def break_ledger_file(run: RunFolder) -> None:
+    (run.path / "ledger.sqlite").write_bytes(b"\x00" * 4096)
+
+
+def test_an_honest_run_is_sound(tmp_path: Path) -> None:
+    run = one_round(tmp_path)
+    assert [p for p in verify(tmp_path) if p.altered] == []
+    result = CliRunner().invoke(app, ["audit", "verify", str(run.path), "--json"])
+    assert result.exit_code == 0
+    said = json.loads(result.stdout)
+    assert said["sound"]
+    assert not said["problems"]
+    assert "regent audit publish" in said["notes"][0]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "named"),
+    [
+        (flip_approved_batch, "approved bytes of batch"),
+        (flip_deposited_batch, "bytes of batch"),
+        (lose_approved_batch, "approved bytes of batch"),
+        (flip_example, "stored record"),
+        (flip_checkpoint, "checkpoint r1"),
+        (flip_origin, "checkpoint origin"),
+        (lose_checkpoint, "checkpoint r1"),
+        (flip_ledger_row, "ledger row"),
+        (lose_last_row, "removed from its end"),
+        (lose_all_rows, "ledger"),
+        (break_ledger_file, "ledger"),
+    ],
+)
+def test_verify_names_what_was_altered_and_exits_1(
+    tmp_path: Path, spoil: Callable[[RunFolder], None], named: str
+) -> None:
+    run = one_round(tmp_path)
+    spoil(run)
+    result = CliRunner().invoke(app, ["audit", "verify", str(tmp_path), "--json"])
+    assert result.exit_code == 1, result.output
+    assert any(named in problem for problem in json.loads(result.stdout)["problems"])
+
+
+def test_a_folder_without_a_run_could_not_be_verified(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["audit", "verify", str(tmp_path)])
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+
+
+def test_why_leads_from_an_example_to_its_experiment_and_to_the_champion(tmp_path: Path) -> None:
+    run = one_round(tmp_path)
+    example = run.ledger.rows("batch")[0].fields()["examples"][0]
+    links = why(run.ledger, run.store, example[:12])
+    found = {(link.direction, link.kind) for link in links}
+    assert {("back", "trajectory"), ("back", "plan"), ("back", "gap")} <= found
+    assert {("forward", "batch"), ("forward", "training_run"), ("forward", "checkpoint")} <= found
+    text = render(links)
+    for part in ("seed 71", "worker-2", "smollm2", "code v0", "practise sums", "approve"):
+        assert part in text
+
+
+def test_why_leads_from_a_checkpoint_back_to_its_experiments_and_parent(tmp_path: Path) -> None:
+    run = one_round(tmp_path)
+    ruler = champion(run.ledger.rows())
+    assert ruler is not None
+    back = [(link.kind, link.summary) for link in why(run.ledger, run.store, ruler)]
+    kinds = [kind for kind, _ in back]
+    assert {"verdict", "training_run", "batch", "release", "plan", "gap"} <= set(kinds)
+    assert any(kind == "checkpoint" and "origin" in said for kind, said in back)
+    assert any(kind == "plan" and said.startswith("3 examples") for kind, said in back)
+
+
+def test_why_says_of_a_dropped_example_that_it_was_dropped(tmp_path: Path) -> None:
+    run = one_round(tmp_path)
+    example = run.ledger.rows("batch")[0].fields()["examples"][2]
+    assert "this example was dropped: duplicate" in render(why(run.ledger, run.store, example))
+
+
+def test_a_revoked_champion_gives_way_to_the_one_before(tmp_path: Path) -> None:
+    run = one_round(tmp_path)
+    ruler = champion(run.ledger.rows())
+    assert ruler is not None
+    run.ledger.append("revoke", {"reason": "drifts", "reviewer": "ada"}, subject=ruler)
+    origin = run.ledger.rows("checkpoint")[0].subject
+    assert champion(run.ledger.rows()) == origin
+
+
+@pytest.mark.parametrize(
+    "uri", ["http://127.0.0.1:1", "sqlite:////no/such/folder/mlflow.sqlite", "nonsense://x"]
+)
+def test_mlflow_down_is_a_line_and_not_an_error(tmp_path: Path, uri: str) -> None:
+    run = one_round(tmp_path)
+    view = AuditView(uri, LINEAGE)
+    problem = view.publish(run.ledger, run.store)
+    assert problem is not None
+    assert problem.count("\n") == 0
+    assert uri in problem
+    assert view.seconds < 20
+    assert run.ledger.verify() == []
+
+
+def tables(path: Path) -> dict[str, int]:
+    """How many rows each MLflow table has."""
+    with sqlite3.connect(path) as database:
+        names = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        counts = {
+            n: database.execute(f'SELECT count(*) FROM "{n}"').fetchone()[0] for (n,) in names
+        }
+    database.close()
+    return counts
+
+
+@pytest.mark.real
+def test_the_mlflow_client_alone_finds_batches_verdicts_and_the_champions_parent(
+    tmp_path: Path,
+) -> None:
+    from mlflow import MlflowClient
+
+    run = one_round(tmp_path)
+    view = audit_view(run)
+    assert view.publish(run.ledger, run.store, finished=True) is None
+    print(f"published in {view.seconds:.2f} s")
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.sqlite'}")
+    experiment = client.get_experiment_by_name(LINEAGE)
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    (parent,) = [r for r in runs if "mlflow.parentRunId" not in r.data.tags]
+    nested = [r for r in runs if r.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    assert sorted(r.info.run_name for r in nested) == ["round 0", "round 1"]
+    assert {r.info.status for r in runs} == {"FINISHED"}
+
+    (released,) = [row.fields() for row in run.ledger.rows("release")]
+    (round_1,) = [r for r in nested if r.info.run_name == "round 1"]
+    assert round_1.inputs is not None
+    (given,) = round_1.inputs.dataset_inputs
+    tags = {tag.key: tag.value for tag in given.tags}
+    assert tags["regent.sha256"] == released["released_digest"]
+    assert given.dataset.digest == released["released_digest"][:36]
+    assert json.loads(given.dataset.profile or "")["merkle_root"] == released["merkle_root"]
+    path = client.download_artifacts(
+        round_1.info.run_id, f"batches/{released['released_digest']}.jsonl", str(tmp_path)
+    )
+    assert Path(path).read_bytes() == run.vault.fetch(released["released_digest"])
+
+    assert round_1.data.metrics["seconds/train"] == 3.5
+    assert round_1.data.metrics["checkpoint/diff/drift/vs_parent"] == 0.01
+    places = [a.path for a in client.list_artifacts(round_1.info.run_id, "verdicts")]
+    assert len(places) == 2
+    files = {
+        a.path.rpartition("/")[2] for a in client.list_artifacts(round_1.info.run_id, places[0])
+    }
+    assert files == {"verdict.json", "reasons.txt", "evidence"}
+
+    origin, successor = run.ledger.rows("checkpoint")
+    ruler = client.get_model_version_by_alias(LINEAGE, "champion")
+    assert ruler.tags["regent.checkpoint"] == successor.subject
+    assert ruler.tags["regent.digest"] == successor.fields()["digest"]
+    assert ruler.tags["regent.parent"] == origin.subject
+    assert ruler.tags["regent.decision"] == "approve"
+    assert verify(tmp_path) == []
+
+    before = tables(tmp_path / "mlflow.sqlite")
+    again = audit_view(open_run(tmp_path))
+    assert again.publish(run.ledger, run.store, whole=True) is None
+    print(f"published again, every row, in {again.seconds:.2f} s")
+    assert again.publish(run.ledger, run.store) is None
+    print(f"nothing to publish: {again.seconds:.2f} s")
+    assert tables(tmp_path / "mlflow.sqlite") == before
+
+
+class Interrupted(Exception):
+    """What a killed process would look like to the view."""
+
+
+@pytest.mark.real
+def test_the_audit_sees_an_altered_view_and_publishing_resumes_after_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    run = one_round(tmp_path)
+    view = audit_view(run)
+
+    def fail(*_: object, **__: object) -> None:
+        raise Interrupted("connection reset")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(MlflowClient, "create_model_version", fail)
+        problem = view.publish(run.ledger, run.store)
+    assert problem is not None
+    assert "connection reset" in problem
+    assert [p for p in verify(tmp_path) if p.altered] == []
+    assert view.publish(run.ledger, run.store) is None
+    assert verify(tmp_path) == []
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.sqlite'}")
+    ruler = client.get_model_version_by_alias(LINEAGE, "champion")
+    other = ruler.tags["regent.parent_version"]
+    client.set_registered_model_alias(LINEAGE, "champion", other)
+    assert [p.where for p in verify(tmp_path)] == ["MLflow alias champion"]
+    client.set_registered_model_alias(LINEAGE, "champion", ruler.version)
+
+    (path,) = (tmp_path / "mlflow_artifacts").rglob("batches/*.jsonl")
+    flip(path, 20)
+    assert any("its artifact was altered" in str(p) for p in verify(tmp_path))
+    flip(path, 20)
+
+    with sqlite3.connect(tmp_path / "mlflow.sqlite") as database:
+        database.execute("DELETE FROM inputs WHERE source_type = 'DATASET'")
+    database.close()
+    assert any("MLflow dataset" in p.where and p.altered for p in verify(tmp_path))
+    result = CliRunner().invoke(app, ["audit", "publish", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert verify(tmp_path) == []
+
+    client.set_tag(_parent(client), "regent.head", "0" * 64)
+    assert any("the ledger was replaced" in str(p) for p in verify(tmp_path))
+
+
+def _parent(client: Any) -> str:
+    experiment = client.get_experiment_by_name(LINEAGE)
+    runs = client.search_runs([experiment.experiment_id])
+    (parent,) = [r for r in runs if "mlflow.parentRunId" not in r.data.tags]
+    return str(parent.info.run_id)

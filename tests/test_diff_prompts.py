@@ -1,0 +1,114 @@
+"""The diff's prompts are two disjoint samples of one population, half character, half general.
+
+1. Ids are unique and say their split; every conversation ends with the user.
+2. No two prompts, within a split or across, are near-duplicates (character 5-grams).
+3. Categories and strata are spread over both splits alike.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from importlib import resources
+from itertools import combinations
+from typing import Any
+
+import pytest
+
+from supervisor.diffing.prompts import STRATA, Prompt, Split, load
+
+SIZES: dict[Split, int] = {"discovery": 100, "gate": 280}
+NEAR = 0.5  # Jaccard similarity of character 5-grams from which two prompts count as one
+
+
+def asked(prompt: Prompt) -> str:
+    """What the user says, all turns, without case, punctuation and spacing."""
+    text = " ".join(turn.content for turn in prompt.turns if turn.role == "user")
+    return " ".join(re.findall(r"\w+", text.lower()))
+
+
+def grams(text: str) -> frozenset[str]:
+    return frozenset(text[i : i + 5] for i in range(max(1, len(text) - 4)))
+
+
+def near_duplicates(texts: dict[str, str]) -> list[tuple[str, str]]:
+    sets = {name: grams(text) for name, text in texts.items()}
+    return [
+        (a, b) for a, b in combinations(sets, 2)
+        if len(sets[a] & sets[b]) >= NEAR * len(sets[a] | sets[b])
+    ]  # fmt: skip
+
+
+def rows(split: Split) -> list[dict[str, Any]]:
+    path = resources.files("supervisor.diffing").joinpath(f"prompts/{split}.jsonl")
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+BOTH: list[Prompt] = [*load("discovery"), *load("gate")]
+
+
+@pytest.mark.parametrize("split", SIZES)
+def test_each_split_is_whole_and_half_of_it_is_about_character(split: Split) -> None:
+    strata = Counter(prompt.stratum for prompt in load(split))
+    assert strata == dict.fromkeys(STRATA, SIZES[split] // 2)
+
+
+@pytest.mark.parametrize("split", SIZES)
+def test_a_row_has_exactly_its_fields_and_its_id_says_its_split(split: Split) -> None:
+    for number, row in enumerate(rows(split), start=1):
+        assert list(row) == ["id", "category", "stratum", "split", "turns"]
+        assert (row["id"], row["split"]) == (f"{split[0]}-{number:03d}", split)
+
+
+def test_ids_are_unique() -> None:
+    assert len({prompt.id for prompt in BOTH}) == sum(SIZES.values())
+
+
+def test_turns_alternate_and_the_user_has_the_last_word() -> None:
+    for prompt in BOTH:
+        roles = [turn.role for turn in prompt.turns]
+        assert roles in (["user"], ["user", "assistant", "user"]), prompt.id
+
+
+def test_about_a_tenth_of_each_split_has_more_than_one_turn() -> None:
+    for split, size in SIZES.items():
+        longer = sum(len(prompt.turns) > 1 for prompt in load(split))
+        assert 0.08 * size <= longer <= 0.12 * size
+
+
+def test_prompts_are_short_enough_for_a_very_small_model() -> None:
+    lengths = {p.id: sum(len(turn.content.split()) for turn in p.turns) for p in BOTH}
+    assert not {name: n for name, n in lengths.items() if not 4 <= n <= 90}
+    assert sum(8 <= n <= 40 for n in lengths.values()) >= 0.9 * len(lengths)
+
+
+def test_no_prompt_is_a_near_duplicate_of_another_in_either_split() -> None:
+    assert near_duplicates({prompt.id: asked(prompt) for prompt in BOTH}) == []
+
+
+def test_the_near_duplicate_check_sees_a_reworded_copy() -> None:
+    original = asked(BOTH[0])
+    assert near_duplicates(
+        {"a": original, "b": "please " + original, "c": "quite another thing"}
+    ) == [("a", "b")]
+
+
+def test_prompts_are_not_made_from_a_template() -> None:
+    openings = Counter(" ".join(asked(prompt).split()[:4]) for prompt in BOTH)
+    assert [opening for opening, count in openings.items() if count > 2] == []
+
+
+def test_both_splits_hold_the_same_categories_each_in_one_stratum() -> None:
+    kinds = {split: {(p.category, p.stratum) for p in load(split)} for split in SIZES}
+    assert kinds["discovery"] == kinds["gate"]
+    assert len({category for category, _ in kinds["gate"]}) == len(kinds["gate"]) >= 24
+
+
+def test_categories_weigh_alike_in_both_splits() -> None:
+    share = {
+        split: {c: n / size for c, n in Counter(p.category for p in load(split)).items()}
+        for split, size in SIZES.items()
+    }
+    for category, weight in share["gate"].items():
+        assert abs(weight - share["discovery"][category]) <= 0.01, category
