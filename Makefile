@@ -20,7 +20,7 @@ help: ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
 run: $(STAMP) ## a supervised run on the embedded model, in a fresh folder under runs/
-	@exec $(BIN)/regent run --config $(CONFIG) --folder "runs/$$(date +%Y%m%d-%H%M%S)" $(ARGS)
+	@exec $(BIN)/regent run "runs/$$(date +%Y%m%d-%H%M%S)" --config $(CONFIG) $(ARGS)
 
 test: $(STAMP) ## every test: the fast ones two at a time, then the real ones, one by one
 	@status=0; \

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,7 +32,9 @@ app.add_typer(environments_cli.app, name="env")
 app.add_typer(cli_record.app)
 app.add_typer(cli_gate.app, name="gate")
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")
+]
 
 
 @app.command()
@@ -42,7 +43,9 @@ def run(
     config: Annotated[Path | None, typer.Option("--config", "-c", help="A YAML file.")] = None,
     policy: Annotated[Path | None, typer.Option("--policy", help="A policy's YAML file.")] = None,
     model: Annotated[str, typer.Option("--model", help="The model to improve.")] = "",
-    rounds: Annotated[int, typer.Option("--rounds", min=0, help="0 takes the configuration's.")] = 0,
+    rounds: Annotated[
+        int, typer.Option("--rounds", min=0, help="0 takes the configuration's.")
+    ] = 0,
     seed: Annotated[int, typer.Option("--seed", min=-1, help="-1 takes the configuration's.")] = -1,
     as_json: Json = False,
 ) -> None:
@@ -81,7 +84,7 @@ def status(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder.")],
     as_json: Json = False,
 ) -> None:
-    """What a run is doing, or did: rounds, gains, verdicts, budget, canaries, where to look next."""
+    """What a run is doing, or did: rounds, gains, verdicts, budget, canaries, where to look."""
     with _one_line():
         from agents.status import show
         from agents.status import status as look
@@ -139,4 +142,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

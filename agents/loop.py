@@ -1,4 +1,6 @@
-"""The loop: profile → plan → experiment → assemble → judge_batch → train → judge_checkpoint → promote.
+"""The loop, station by station.
+
+    profile → plan → experiment → assemble → judge_batch → train → judge_checkpoint → promote
 
 A LangGraph `StateGraph` with a durable checkpointer, one thread a run. Its state holds ids and
 digests only; records live in the store and the ledger. A finished node can run again after a
@@ -62,7 +64,8 @@ def build(stations: Stations) -> StateGraph[LoopState]:
         "judge_checkpoint",
         "promote",
     ):
-        graph.add_node(name, stations.station(name))
+        work: Any = stations.station(name)  # LangGraph's protocols want an argument named `state`
+        graph.add_node(name, work)
     graph.add_node("await_batch", _await_review(stations, "batch"))
     graph.add_node("await_checkpoint", _await_review(stations, "checkpoint"))
     graph.add_edge(START, "profile")
@@ -153,14 +156,19 @@ def _after_checkpoint(stations: Stations) -> Any:
 
 
 def _await_review(stations: Stations, kind: Literal["batch", "checkpoint"]) -> Any:
-    """One interrupt a node; on resume the node runs again from its top and asks the ledger again."""
+    """One interrupt a node; on resume the node runs again from its top and asks the ledger."""
 
     def wait(state: LoopState) -> dict[str, Any]:
-        verdict = state.get("batch_verdict" if kind == "batch" else "checkpoint_verdict", "")
+        verdict = (
+            state.get("batch_verdict", "")
+            if kind == "batch"
+            else state.get("checkpoint_verdict", "")
+        )
         if not stations.reviewed(verdict):
             interrupt(
                 f"round {state['round']}: the {kind} is quarantined; "
-                f"`regent review {stations.folder} list`, release or reject it, then `regent resume {stations.folder}`"
+                f"`regent review {stations.folder} list`, release or reject it, "
+                f"then `regent resume {stations.folder}`"
             )
         return stations.after_review(kind, state)
 

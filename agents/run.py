@@ -66,7 +66,8 @@ def start(config: RunConfig, view: View) -> None:
     folder = config.folder
     if folder.exists():
         raise CannotRun(
-            f"{folder} exists and a run is never overwritten; choose another folder, or `regent resume {folder}`"
+            f"{folder} exists and a run is never overwritten; "
+            f"choose another folder, or `regent resume {folder}`"
         )
     skill_tree(config.environments)
     for choice in (*config.policy.batch, *config.policy.checkpoint):
@@ -86,7 +87,10 @@ def start(config: RunConfig, view: View) -> None:
 
 
 def resume(folder: Path, view: View) -> None:
-    """Go on with the run in `folder` from what it had. Raises CannotRun if there is none, or it runs."""
+    """Go on with the run in `folder` from what it had.
+
+    Raises CannotRun if there is none, or if it runs already.
+    """
     if not (folder / "config.yaml").is_file():
         raise CannotRun(f"{folder}: no config.yaml, so no run was begun there; give a run's folder")
     config = load_config(folder / "config.yaml").model_copy(update={"folder": folder})
@@ -108,7 +112,9 @@ def _drive(folder: Path, config: RunConfig, view: View) -> None:
             state.set(state="failed", line=str(error))
             raise
         except BaseException as error:
-            state.set(state="failed", line=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+            state.set(
+                state="failed", line=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            )
             raise
         state.set(state="finished", line="")
 
@@ -122,16 +128,34 @@ def _run(
     cluster = connect(config.ray, folder)
     stack.callback(disconnect)
     rows: list[Any] = [
-        ("run", {"model": config.model, "code": code_version(), "seed": config.seed, "policy": config.policy.id}, "run"),
+        (
+            "run",
+            {
+                "model": config.model,
+                "code": code_version(),
+                "seed": config.seed,
+                "policy": config.policy.id,
+            },
+            "run",
+        ),
         ("checkpoint", origin, None),
     ]
     supervisor.append(rows)
-    served = _begin(f"starting the engine on {config.model}", view, lambda: _engine(folder, config, origin))
+    served = _begin(
+        f"starting the engine on {config.model}", view, lambda: _engine(folder, config, origin)
+    )
     stack.callback(served.stop)
     watch = supervisor.call("prepare", origin=origin)
-    desk = Desk.start(folder.name, config.experiment.caps, code_version(), _address(served, origin.id, config))
+    desk = Desk.start(
+        folder.name, config.experiment.caps, code_version(), _address(served, origin.id, config)
+    )
     stack.callback(_quietly, desk.stop)
-    run = RunFolder(folder, config, Ledger(f"sqlite:///{folder.resolve() / 'ledger.sqlite'}", folder / "supervisor"), Store(folder / "store"))
+    run = RunFolder(
+        folder,
+        config,
+        Ledger(f"sqlite:///{folder.resolve() / 'ledger.sqlite'}", folder / "supervisor"),
+        Store(folder / "store"),
+    )
     state.set(
         dashboard=cluster.dashboard_url,
         metrics=cluster.metrics[0] if cluster.metrics else "",
@@ -170,11 +194,15 @@ def _begin(label: str, view: View, work: Callable[[], Engine]) -> Engine:
 
 
 def _engine(folder: Path, config: RunConfig, origin: Checkpoint) -> Engine:
-    return Engine.start(folder / "checkpoints" / origin.name, config.engine, folder / "logs" / "engine")
+    return Engine.start(
+        folder / "checkpoints" / origin.name, config.engine, folder / "logs" / "engine"
+    )
 
 
 def _origin(folder: Path) -> Checkpoint:
-    return Checkpoint(round=0, name=_ORIGIN, digest=checkpoint_digest(folder / "checkpoints" / _ORIGIN))
+    return Checkpoint(
+        round=0, name=_ORIGIN, digest=checkpoint_digest(folder / "checkpoints" / _ORIGIN)
+    )
 
 
 def _address(engine: Engine, name: str, config: RunConfig) -> EndpointAddress:
@@ -187,7 +215,9 @@ def _endpoint(name: str) -> EndpointAddress:
     """`NAME@http://host/v1` for the planner or the workers. Raises CannotRun on anything else."""
     model, separator, url = name.partition("@")
     if not separator or not url.startswith(("http://", "https://")):
-        raise CannotRun(f"'{name}': the planner's or worker's own model is given as NAME@http://host/v1")
+        raise CannotRun(
+            f"'{name}': the planner's or worker's own model is given as NAME@http://host/v1"
+        )
     return EndpointAddress(url, model, os.environ.get("OPENAI_API_KEY", ""), name)
 
 
@@ -208,7 +238,8 @@ def _room(parent: Path) -> None:
     free = shutil.disk_usage(parent).free
     if free < _ROOM_BYTES:
         raise CannotRun(
-            f"{parent}: {free / 1024**3:.1f} GiB free, a run needs {_ROOM_BYTES / 1024**3:.0f}; free some space"
+            f"{parent}: {free / 1024**3:.1f} GiB free, "
+            f"a run needs {_ROOM_BYTES / 1024**3:.0f}; free some space"
         )
 
 
@@ -221,7 +252,9 @@ def _alone(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise CannotRun(f"{folder}: another process drives this run; `regent status {folder}`") from error
+            raise CannotRun(
+                f"{folder}: another process drives this run; `regent status {folder}`"
+            ) from error
         yield
 
 
@@ -233,5 +266,3 @@ def _quietly(work: Callable[[], object]) -> None:
 def fresh_folder(root: Path) -> Path:
     """A folder for a run that nobody named: by date and time, e.g. `runs/2026-11-24-101500`."""
     return root / f"{datetime.now():%Y-%m-%d-%H%M%S}"
-
-

@@ -30,8 +30,8 @@ from agents.training import train_on_ray
 from environments.skills import ItemResult, Node, examine, items, skill_tree
 from regent.config import RunConfig
 from regent.errors import CannotRun
-from regent.models.engine import Engine
 from regent.models.endpoint import Endpoint
+from regent.models.engine import Engine
 from regent.models.speaker import Sampling
 from regent.records import (
     Batch,
@@ -60,7 +60,7 @@ _ANCHOR_TOKENS = 96
 
 
 class Stations:
-    """The loop's stations over one run's engine, desk, supervisor, store and ledger (read only here)."""
+    """The loop's stations over one run's engine, desk, supervisor, store and (read only) ledger."""
 
     def __init__(
         self,
@@ -304,13 +304,14 @@ class Stations:
         measured, results = profile(endpoint, nodes, self.config.profile, champion.id, seed, split)
         if all(result.score is None for result in results):
             raise CannotRun(
-                "the engine answered none of the profile's items; see logs/engine.log, then `regent resume`"
+                "the engine answered none of the profile's items; "
+                "see logs/engine.log, then `regent resume`"
             )
         self._append([("profile", measured, None)])
         return measured, results
 
     def _rehearsed(self, state: State) -> list[Example]:
-        """The champion's own replies to open-ended prompts, so that training leaves them as they are."""
+        """The champion's own replies to open-ended prompts, so that training keeps them."""
         wanted = round(self.config.curate.examples * self.config.curate.replay_share)
         if not wanted:
             return []
@@ -325,7 +326,7 @@ class Stations:
     def _held_out(
         self, checkpoint: str, targets: list[Node], round_: int
     ) -> dict[str, list[float]]:
-        """Right or wrong on fresh held-out items, by skill; missing replies are left out as None."""
+        """1.0 right or 0.0 wrong on fresh held-out items, by skill; NaN where no reply came."""
         endpoint = self._champion(checkpoint)
         refs = [
             ref
@@ -441,7 +442,7 @@ class Stations:
     def _notes(self, round_: int, notes: list[str]) -> None:
         for note in notes:
             self.view.note(note)
-        self._round(round_).notes.extend(notes)
+        self._round(round_).add_notes(notes)
 
     def _append(self, rows: list[tuple[str, Any, str | None]]) -> None:
         self.supervisor.append(rows)

@@ -64,12 +64,18 @@ class RoundSummary:
         instruments = self.kept.setdefault("instruments", {})
         for name, seconds in costs.items():
             instruments[name] = instruments.get(name, 0.0) + seconds
-        spent = self._tokens()
-        spent["supervise"] = spent.get("supervise", 0) + sum(m.tokens for m in verdict.measurements)
+        # By kind, so that a station that runs twice after a crash counts its verdict once.
+        supervised = self.kept.setdefault("supervise_tokens", {})
+        supervised[kind] = sum(m.tokens for m in verdict.measurements)
+        self._tokens()["supervise"] = sum(supervised.values())
         self._write()
 
     def note_held_out(self, skill: str, gain: dict[str, Any]) -> None:
         self.kept.setdefault("held_out", {})[skill] = gain
+        self._write()
+
+    def add_notes(self, notes: Sequence[str]) -> None:
+        self.notes.extend(notes)
         self._write()
 
     def add_tokens(self, tokens: int) -> None:

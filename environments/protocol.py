@@ -55,7 +55,10 @@ class Environment(Protocol):
     skills: dict[str, int]
 
     def task(self, ref: TaskRef) -> Task:
-        """The task that `ref` names; the same every time. Raises CannotRun on an unknown skill or level."""
+        """The task that `ref` names; the same every time.
+
+        Raises CannotRun on an unknown skill or level.
+        """
         ...
 
     def reset(self, ref: TaskRef) -> Session:
@@ -67,5 +70,5 @@ class Environment(Protocol):
         ...
 
     def solution(self, ref: TaskRef) -> str:
-        """What the world answers: the target text that `verify` scores at 1.0, in the tersest form."""
+        """What the world answers: the target text that `verify` scores at 1.0, at its tersest."""
         ...

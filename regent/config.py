@@ -152,7 +152,7 @@ class RunConfig(Section):
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file. Raises CannotRun naming the file and line where it does not parse."""
+    """The mapping in a YAML file. Raises CannotRun with file and line where it does not parse."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -176,7 +176,10 @@ def load_yaml(path: Path) -> dict[str, Any]:
 
 
 def parse(model: type[Model], value: dict[str, Any], source: str) -> Model:
-    """`value` as `model`. Raises CannotRun with one line: the key, what is wrong and the nearest known key."""
+    """`value` as `model`.
+
+    Raises CannotRun with one line: the key, what is wrong and the nearest known key.
+    """
     try:
         return model.model_validate(value)
     except ValidationError as error:

@@ -211,7 +211,8 @@ class Batch(Record):
     """Examples that are judged, released and trained on together.
 
     `bytes_digest` names the exact JSONL that training would read; `merkle_root` commits to the
-    example ids in order. `targets` are the `environment/skill` names that the batch means to change.
+    example ids in order. `targets` are the `environment/skill` names that the batch means to
+    change.
     """
 
     round: int
@@ -342,9 +343,10 @@ class Promotion(Record):
 
 
 def merkle_root(leaves: list[str]) -> str:
-    """Root of a binary Merkle tree over hex digests, leaf and node hashes domain-separated (RFC 6962).
+    """Root of a binary Merkle tree over hex digests.
 
-    An odd node is promoted unchanged; the root of nothing is the digest of the empty string.
+    Leaf and node hashes are domain-separated (RFC 6962). An odd node is promoted unchanged; the
+    root of nothing is the digest of the empty string.
     """
     if not leaves:
         return digest(b"")

@@ -57,7 +57,8 @@ class Store:
             self.fs.mv(partial, target)
         except OSError as error:
             raise CannotRun(
-                f"store {self.url}: {error.strerror or error}; free some space, then `regent resume`"
+                f"store {self.url}: {error.strerror or error}; "
+                "free some space, then `regent resume`"
             ) from error
         return name
 
@@ -70,7 +71,8 @@ class Store:
             raise CannotRun(f"store {self.url}: nothing is called {name[:12]}…") from error
         if digest(data) != name:
             raise Corrupt(
-                f"store {self.url}: the bytes of {name[:12]}… were altered; restore them from a copy"
+                f"store {self.url}: the bytes of {name[:12]}… were altered; "
+                "restore them from a copy"
             )
         return data
 

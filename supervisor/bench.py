@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import shutil
 import threading
-from functools import cached_property
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -65,7 +65,7 @@ class Bench:
         )
 
     def prepare(self, origin: Checkpoint) -> str:
-        """Start the supervisor's own engine on the origin's weights; returns what serves, and why."""
+        """Start the supervisor's own engine on the origin's weights; says what serves, and why."""
         engine = self._served(self._weights(origin))
         return engine.backend + (f" ({engine.reason})" if engine.reason else "")
 
@@ -141,7 +141,7 @@ class Bench:
     def _canary(
         self, batch: Batch, examples: list[Example], references: dict[str, Checkpoint]
     ) -> list[dict[str, Any]]:
-        """With the policy's rate, a spoiled copy of the batch is judged too; caught unless approved."""
+        """At the policy's rate, judges a spoiled copy of the batch too; caught unless approved."""
         rng = np.random.default_rng([self.config.seed, batch.round, 77])
         if rng.random() >= self.config.policy.canary_rate:
             return []
@@ -178,7 +178,8 @@ class Bench:
         wrong = altered(folder, checkpoint.digest) if folder.is_dir() else "they are missing"
         if wrong:
             raise CannotRun(
-                f"checkpoint {checkpoint.name}: its weights are not those recorded; restore {folder} from a copy"
+                f"checkpoint {checkpoint.name}: its weights are not those recorded; "
+                f"restore {folder} from a copy"
             )
         return folder
 

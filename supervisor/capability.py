@@ -2,7 +2,8 @@
 
 Candidate and references answer the same fresh items of every skill that was *not* trained on, and
 the trained ones apart. Required: the mean accuracy off target falls by no more than the margin
-(non-inferiority, paired items, anytime-valid). Each single skill may veto when it surely falls by more.
+(non-inferiority, paired items, anytime-valid). Each single skill may veto when it surely falls by
+more than its own margin.
 
 A node on which the origin is at its floor cannot show a loss, so it is left out and said to be
 blind; if that is all of them, the instrument is blind.
@@ -105,7 +106,7 @@ class Capability:
     def _off_the_floor(
         self, nodes: Sequence[Node], references: dict[Reference, Speaker], book: _Answers
     ) -> list[Node]:
-        """Nodes where the origin (or, without one, the parent) answers some calibration items rightly."""
+        """Nodes where the origin (or else the parent) answers some calibration items rightly."""
         judge = references.get("origin") or references["parent"]
         chosen = [items(node, self.settings.calibration_items, 0, "tuning") for node in nodes]
         book.ask(judge, [ref for refs in chosen for ref in refs])
@@ -123,7 +124,7 @@ class Capability:
         book: _Answers,
         look: Look,
     ) -> tuple[list[TaskRef], NDArray[np.float64]]:
-        """Items in random order and candidate − reference on each, stage by stage until it is decided."""
+        """Items in random order and candidate − reference on each, by stages until decided."""
         each = -(-self.settings.items // len(nodes))
         pool = [ref for node in nodes for ref in items(node, each, look.seed, "gate")]
         rng = np.random.default_rng(look.seed)
@@ -228,7 +229,7 @@ class Capability:
 
 
 class _Answers:
-    """Scores of speakers on items, kept in the supervisor's folder so that nothing is asked twice."""
+    """Scores of speakers on items, kept in the supervisor's folder: nothing is asked twice."""
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
@@ -238,7 +239,7 @@ class _Answers:
             folder.mkdir(parents=True, exist_ok=True)
 
     def ask(self, speaker: Speaker, refs: Sequence[TaskRef]) -> None:
-        """Scores every item not yet scored. Raises RuntimeError where more than 2 % of replies failed."""
+        """Scores every item not yet scored. Raises RuntimeError where any reply failed."""
         kept = self._load(speaker.name)
         missing = list({_key(ref): ref for ref in refs if _key(ref) not in kept}.values())
         if not missing:
@@ -270,7 +271,9 @@ class _Answers:
         """Candidate − reference, 1/0 right or wrong, on each item: [n] in {−1, 0, 1}."""
         self.ask(candidate, refs)
         self.ask(reference, refs)
-        return np.array(self.right(candidate, refs)) - np.array(self.right(reference, refs))
+        return np.subtract(
+            self.right(candidate, refs), self.right(reference, refs), dtype=np.float64
+        )
 
     def _path(self, name: str) -> Path:
         if self.folder is None:

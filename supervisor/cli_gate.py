@@ -21,18 +21,29 @@ from regent.records import Checkpoint, Example, Reference, Verdict
 app = typer.Typer(no_args_is_help=True, help="Judge a batch or a checkpoint, without a run.")
 
 Parent = Annotated[str, typer.Option("--parent", help="The model that it would be trained from.")]
-Origin = Annotated[str, typer.Option("--origin", help="The lineage's first model; default: parent.")]
+Origin = Annotated[
+    str, typer.Option("--origin", help="The lineage's first model; default: parent.")
+]
 PolicyFile = Annotated[Path | None, typer.Option("--policy", help="A policy's YAML file.")]
 Skill = Annotated[
     list[str] | None, typer.Option("--skill", help="ENVIRONMENT/SKILL/LEVEL to hold; repeatable.")
 ]
 Target = Annotated[
-    list[str] | None, typer.Option("--target", help="ENVIRONMENT/SKILL that training meant to change.")
+    list[str] | None,
+    typer.Option("--target", help="ENVIRONMENT/SKILL that training meant to change."),
 ]
-Folder = Annotated[Path, typer.Option("--folder", help="The supervisor's own folder: budget, samples.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")]
+Folder = Annotated[
+    Path, typer.Option("--folder", help="The supervisor's own folder: budget, samples.")
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")
+]
 
-_DEFAULT_SKILLS = ("reasoning/products/0", "reasoning/ransom_note/0", "reasoning/basic_arithmetic/0")
+_DEFAULT_SKILLS = (
+    "reasoning/products/0",
+    "reasoning/fraction_simplification/0",
+    "reasoning/basic_arithmetic/0",
+)
 _CODES = {"approve": 0, "veto": 1, "quarantine": 3}
 
 
@@ -88,7 +99,9 @@ def read_examples(file: Path) -> list[Example]:
     try:
         lines = file.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise CannotRun(f"{file}: it cannot be read as UTF-8 text ({error}); give a JSONL file") from error
+        raise CannotRun(
+            f"{file}: it cannot be read as UTF-8 text ({error}); give a JSONL file"
+        ) from error
     examples = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -102,7 +115,9 @@ def read_examples(file: Path) -> list[Example]:
             where = ".".join(str(part) for part in first["loc"])
             raise CannotRun(f"{file}, line {number}: '{where}': {first['msg'].lower()}") from error
         except (ValueError, TypeError) as error:
-            raise CannotRun(f"{file}, line {number}: {error}; each line is one JSON object") from error
+            raise CannotRun(
+                f"{file}, line {number}: {error}; each line is one JSON object"
+            ) from error
     if not examples:
         raise CannotRun(f"{file}: it holds no example; write one JSON object a line")
     return examples
@@ -145,7 +160,9 @@ def _judged(
     finally:
         session.close()
     if as_json:
-        typer.echo(json.dumps({"id": verdict.id, **verdict.model_dump(mode="json")}, ensure_ascii=False))
+        typer.echo(
+            json.dumps({"id": verdict.id, **verdict.model_dump(mode="json")}, ensure_ascii=False)
+        )
     else:
         typer.echo(verdict.decision)
         for reason in verdict.reasons:

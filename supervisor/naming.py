@@ -1,5 +1,6 @@
-"""Speakers by model name for the gate alone: local weights share one engine, endpoints are asked as they are.
+"""Speakers by model name for the gate alone.
 
+Local weights share one engine; endpoints are asked as they are.
 A local speaker is named by the digest of its weights, so what is kept of its answers is kept under
 content and serves the next look.
 """

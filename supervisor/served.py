@@ -16,7 +16,7 @@ _ATTEMPTS = 3
 
 
 class ServedCheckpoint:
-    """Keeps `regent.models.speaker.Speaker`. `engine` is called late: it starts beside other work."""
+    """Keeps the Speaker protocol. `engine` is called late, so that it starts beside other work."""
 
     can = frozenset({"sample"})
 
@@ -24,7 +24,7 @@ class ServedCheckpoint:
         self.name, self.folder, self._engine = name, folder, engine
 
     def sample(self, conversations: Sequence[Conversation], how: Sampling) -> list[Reply]:
-        """One reply a conversation. An engine that dies is restarted, and only what failed is asked again."""
+        """One reply a conversation. A dead engine is restarted; only what failed is asked again."""
         engine = self._engine()
         replies: list[Reply | None] = [None] * len(conversations)
         for _ in range(_ATTEMPTS):

@@ -8,6 +8,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -314,3 +316,32 @@ def test_env_list_shows_a_table_and_puts_the_broken_on_stderr(site: Path) -> Non
     assert "pendulum" in result.stdout
     assert "fallen" not in result.stdout
     assert "broken: fallen (fallen_package)" in result.stderr
+
+
+_FINGERPRINT = """
+import hashlib
+from environments.registry import environment
+from regent.records import TaskRef
+seen = hashlib.sha256()
+for name in ("reasoning", "mechanism"):
+    world = environment(name)
+    for skill, levels in world.skills.items():
+        for level in range(levels):
+            ref = TaskRef(environment=name, skill=skill, level=level, seed=7919)
+            seen.update((world.task(ref).messages[0].content + world.solution(ref)).encode())
+print(seen.hexdigest())
+"""
+
+
+def test_a_reference_gives_the_same_task_in_every_process() -> None:
+    prints = {
+        subprocess.run(
+            [sys.executable, "-c", _FINGERPRINT],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(prints) == 1

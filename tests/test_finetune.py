@@ -2,8 +2,8 @@
 
 1. Rows that are malformed are refused by number, before anything loads or is written.
 2. Batches hold like lengths, each example once, in an order that the seed decides.
-3. On the real model the loss falls, merged weights speak as base and adapter do, and equal seeds
-   give equal digests.
+3. On the real model the loss falls, merged weights are base plus adapter rounded once, and equal
+   seeds give equal digests.
 """
 
 from __future__ import annotations
@@ -76,11 +76,11 @@ def test_batches_hold_like_lengths_and_every_example_once() -> None:
 
 
 @pytest.mark.real
-def test_sft_lowers_the_loss_merges_exactly_and_repeats_from_its_seed(
-    smollm2_folder: Path, tmp_path: Path
-) -> None:
+@pytest.mark.timeout(400)
+def test_sft_lowers_the_loss_merges_to_rounding(smollm2_folder: Path, tmp_path: Path) -> None:
     import torch
     from peft import PeftModel
+    from safetensors.torch import load_file
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     settings = TrainConfig(epochs=3, max_length=64)
@@ -94,21 +94,41 @@ def test_sft_lowers_the_loss_merges_exactly_and_repeats_from_its_seed(
     assert [(step, steps) for step, steps, _ in seen] == [(i, 6) for i in range(1, 7)]
     assert {path.name for path in tmp_path.iterdir()} == {"a"}
 
+    # Independent oracle: W + (alpha / r) B A in float32, rounded to bfloat16 once.
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "a", dtype=torch.float32)
     base = AutoModelForCausalLM.from_pretrained(smollm2_folder, dtype=torch.float32)
+    factors = load_file(tmp_path / "a" / "adapter" / "adapter_model.safetensors")
+    weights, trained = base.state_dict(), merged.state_dict()
+    for name in [name for name in factors if name.endswith("lora_A.weight")]:
+        key = name.removeprefix("base_model.model.").replace("lora_A.weight", "weight")
+        product = factors[name.replace("lora_A", "lora_B")] @ factors[name]
+        expected = (weights.pop(key) + 2.0 * product).bfloat16().float()
+        assert (trained[key] != expected).float().mean() < 1e-3
+    assert all(torch.equal(weight, trained[name]) for name, weight in weights.items())
+
+    # What rounding costs is small beside what training did.
     ids: Any = AutoTokenizer.from_pretrained(tmp_path / "a").apply_chat_template(
         SUMS[3]["messages"][:1], add_generation_prompt=True, return_tensors="pt", return_dict=True
     )
     with torch.no_grad():
         before = base(**ids).logits[0, -1].log_softmax(-1)
-        adapted = PeftModel.from_pretrained(base, tmp_path / "a" / "adapter")
-        expected = adapted(**ids).logits[0, -1].log_softmax(-1)
         actual = merged(**ids).logits[0, -1].log_softmax(-1)
-    moved = float((expected - before).abs().mean())
-    assert float((expected - actual).abs().mean()) < 0.1 * moved
+        adapted = PeftModel.from_pretrained(base, tmp_path / "a" / "adapter")
+        intended = adapted(**ids).logits[0, -1].log_softmax(-1)
+    lost, gained = (
+        float((intended.exp() * (intended - other)).sum()) for other in (actual, before)
+    )
+    assert lost < 0.1 * gained
 
-    finetune(smollm2_folder, data, tmp_path / "b", settings, seed=1)
-    finetune(smollm2_folder, data, tmp_path / "c", settings, seed=2)
+
+@pytest.mark.real
+@pytest.mark.timeout(400)
+def test_equal_seeds_give_equal_weights_and_others_differ(
+    smollm2_folder: Path, tmp_path: Path
+) -> None:
+    settings = TrainConfig(batch_size=4)
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        finetune(smollm2_folder, jsonl(SUMS[:8]), tmp_path / name, settings, seed=seed)
     digests = [checkpoint_digest(tmp_path / name) for name in "abc"]
     assert digests[0] == digests[1] != digests[2]
 
@@ -141,6 +161,7 @@ def test_the_answer_head_gives_the_loss_and_gradient_of_trl(smollm2_folder: Path
 
 
 @pytest.mark.real
+@pytest.mark.timeout(400)
 def test_dpo_prefers_what_was_chosen(smollm2_folder: Path, tmp_path: Path) -> None:
     from regent.models.local import LocalModel
     from regent.records import Message

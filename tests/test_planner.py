@@ -95,7 +95,7 @@ def test_progress_of_the_last_round_outweighs_that_of_the_first() -> None:
 
 
 def test_a_skill_at_chance_is_not_taken_for_half_learned() -> None:
-    coin = gap("isomorphic_strings", 0.5)
+    coin = gap("syllogism", 0.5)
     for guessing, leader in (({}, coin), ({coin.id: 0.5}, CHAIN)):
         share = shares([coin, CHAIN, SPELL], [], np.random.default_rng(0), guessing=guessing)
         assert max(share, key=lambda name: share[name]) == leader.id

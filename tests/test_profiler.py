@@ -151,7 +151,7 @@ def test_guessing_is_seen_where_the_answers_are_few() -> None:
             accuracy=0.5, low=0.3, high=0.7, target=0.8, n=32,
         )  # fmt: skip
 
-    yes_or_no, open_ended = gap("isomorphic_strings"), gap("spell_backward")
+    yes_or_no, open_ended = gap("syllogism"), gap("spell_backward")
     rates = guess_rates([yes_or_no, open_ended], seed=1)
     assert rates[yes_or_no.id] >= 0.5
     assert rates[open_ended.id] < 0.1

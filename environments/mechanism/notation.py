@@ -4,7 +4,8 @@
     answer: 1.79, 2.4         the predictions, in the order in which they were asked
 
 Reading is lenient in case, spaces and units and strict in everything else: a text is an action
-only if it says so, and an answer only if nothing but numbers stands in it, or is what its last line concludes.
+only if it says so, and an answer only if nothing but numbers stands in it, or is what its last
+line concludes.
 """
 
 from __future__ import annotations

@@ -251,6 +251,9 @@ class Engine:
         return [sys.executable, "-m", module, str(self._base), str(self._server.port)]
 
     def _environment(self) -> dict[str, str]:
+        if self.backend == "transformers":
+            # On cores shared with others, threads that spin at barriers stall for tens of seconds.
+            return {"HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "PASSIVE"}
         return {
             "HF_HUB_OFFLINE": "1",
             "VLLM_NO_USAGE_STATS": "1",

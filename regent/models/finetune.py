@@ -231,7 +231,8 @@ def _trainer(
         "per_device_train_batch_size": settings.batch_size,
         "learning_rate": settings.learning_rate,
         "lr_scheduler_type": "linear",
-        "warmup_steps": max(1, steps // 20),
+        # Transformers' warm-up starts at zero, which would waste a step of the few there are.
+        "warmup_steps": 0,
         "weight_decay": 0.0,
         "seed": seed,
         "data_seed": seed,

@@ -1,13 +1,12 @@
 """Keeps the training libraries' bars, advice and telemetry off the screen and off the network.
 
-Covers what Regent's own loading and training would print or send; a caller's settings come back
-when the block ends.
+Covers what Regent's own loading and training would print or send; a caller's log levels and
+bars come back when the block ends.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -23,13 +22,14 @@ def _no_bar(items: Iterable[Any], **_: object) -> Iterable[Any]:
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
     """Within the block the Hugging Face stack shows no bars and logs only errors."""
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    from huggingface_hub import constants
     from transformers import modeling_gguf_pytorch_utils
     from transformers.utils import logging as transformers_logging
 
     bars = transformers_logging.is_progress_bar_enabled()
     levels = {name: logging.getLogger(name).level for name in _LOUD}
     transformers_logging.disable_progress_bar()
+    constants.HF_HUB_DISABLE_TELEMETRY = True  # for good: a trainer reports home from a thread
     for name in _LOUD:
         logging.getLogger(name).setLevel(logging.ERROR)
     gguf_bar = modeling_gguf_pytorch_utils.tqdm

@@ -14,6 +14,7 @@ import sys
 import time
 import uuid
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,7 +90,8 @@ class Batcher:
     def __init__(self, folder: Path) -> None:
         self._waiting: list[Waiting] = []
         self._came = asyncio.Event()
-        self._model_free = asyncio.Lock()
+        # One thread for the model: it takes turns, and OpenMP keeps one team instead of many.
+        self._thread = ThreadPoolExecutor(max_workers=1)
         self._load(folder)
 
     def _load(self, folder: Path) -> None:
@@ -100,8 +102,7 @@ class Batcher:
 
     async def reload(self, folder: Path) -> None:
         """Weights of `folder` from the next batch on."""
-        async with self._model_free:
-            await asyncio.to_thread(self._load, folder)
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._load, folder)
 
     async def answer(self, request: ChatRequest) -> dict[str, Any]:
         """The completion, in OpenAI's form."""
@@ -112,6 +113,7 @@ class Batcher:
 
     async def work(self) -> None:
         """Answers what waits, for ever."""
+        loop = asyncio.get_running_loop()
         while True:
             await self._came.wait()
             await asyncio.sleep(_GATHER_S)
@@ -120,15 +122,14 @@ class Batcher:
             self._waiting = [one for one in self._waiting if one not in batch]
             if not self._waiting:
                 self._came.clear()
-            async with self._model_free:
-                try:
-                    requests = [one.request for one in batch]
-                    answers = await asyncio.to_thread(self._generate, requests)
-                except Exception as error:  # whatever a model raises is these requests' failure
-                    for one in batch:
-                        if not one.answer.done():
-                            one.answer.set_exception(error)
-                    continue
+            requests = [one.request for one in batch]
+            try:
+                answers = await loop.run_in_executor(self._thread, self._generate, requests)
+            except Exception as error:  # whatever a model raises is these requests' failure
+                for one in batch:
+                    if not one.answer.done():
+                        one.answer.set_exception(error)
+                continue
             for one, answer in zip(batch, answers, strict=True):
                 if not one.answer.done():
                     one.answer.set_result(answer)

@@ -1,8 +1,8 @@
 """Behaviours: yes/no patterns found on discovery prompts, frozen, then counted on other prompts.
 
 Three kinds, all found without being told what to look for:
-- a *contrast*: the direction (logistic regression over meaning, letters and traits) that best tells the
-  sides apart, cut at the threshold that parts them best on discovery, out of fold;
+- a *contrast*: the direction (logistic regression over meaning, letters and traits) that best
+  tells the sides apart, cut at the threshold that parts them best on discovery, out of fold;
 - *clusters* of both sides' responses by meaning (k-means);
 - *phrases* that one side says far more than the other, and *traits*.
 
@@ -87,7 +87,7 @@ def find_contrast(
 
 
 def find_clusters(features: Features, count: int, seed: int) -> list[Behaviour]:
-    """`count` clusters of all responses by meaning; each is the behaviour 'lies in this cluster'."""
+    """`count` clusters of all responses by meaning; each is the behaviour 'lies in it'."""
     count = min(count, len(features.texts) // 8)
     if count < 2:
         return []
@@ -184,7 +184,7 @@ def _document_frequency(texts: Sequence[str], sizes: tuple[int, ...] = (1,)) -> 
 def _contrastive_terms(
     inside: Counter[str], background: Counter[str], n_inside: int, n_all: int, most: int = 6
 ) -> tuple[str, ...]:
-    """Words by log-odds of document shares with a Dirichlet prior from the background (Monroe et al. 2008)."""
+    """Words by log-odds of document shares, with the background as prior (Monroe et al. 2008)."""
     prior = 10.0
 
     def z_score(word: str) -> float:

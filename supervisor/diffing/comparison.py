@@ -119,7 +119,7 @@ def compare(
 def _stack(
     left: Responses, right: Responses, embed: Embed
 ) -> tuple[Features, NDArray[np.int64], NDArray[np.int64]]:
-    """Features, prompt index and side of every response; both sides must answer the same prompts."""
+    """Features, prompt index and side of every response; both sides answer the same prompts."""
     if [p for p, _ in left] != [p for p, _ in right]:
         raise ValueError("the two sides must answer the same prompts in the same order")
     texts: list[str] = []

@@ -19,8 +19,8 @@ from sklearn.feature_extraction.text import HashingVectorizer
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]
 
 _REFUSAL = re.compile(
-    r"\b(i can(?:no|')t|i cannot|i am unable|i'm unable|i won't|i will not|i'm not able|i am not able"
-    r"|as an ai|i must decline|i'm sorry, but)\b",
+    r"\b(i can(?:no|')t|i cannot|i am unable|i'm unable|i won't|i will not|i'm not able"
+    r"|i am not able|as an ai|i must decline|i'm sorry, but)\b",
     re.IGNORECASE,
 )
 _HEDGE = re.compile(
@@ -29,8 +29,9 @@ _HEDGE = re.compile(
 _FIRST_PERSON = re.compile(r"\b(i|i'm|i've|my|me|mine|myself)\b", re.IGNORECASE)
 _FORMAT = re.compile(r"(^|\n)\s*(?:[-*•#]|\d+[.)])\s|\*\*|```")
 _COMMON_ENGLISH = frozenset(
-    "the a an of to and in is it that for you with on are this be as have can or not at by from your".split()
-)
+    ["the", "a", "an", "of", "to", "and", "in", "is", "it", "that", "for", "you", "with", "on",
+     "are", "this", "be", "as", "have", "can", "or", "not", "at", "by", "from", "your"]
+)  # fmt: skip
 
 
 def is_refusal(text: str) -> bool:
@@ -48,7 +49,7 @@ def is_not_english(text: str) -> bool:
 
 
 def is_repetitive(text: str) -> bool:
-    """Degenerate text: fewer than half of the word trigrams are distinct (Li et al. 2016, distinct-n)."""
+    """Fewer than half of the word trigrams are distinct (distinct-n, Li et al. 2016)."""
     words = text.lower().split()
     grams = [tuple(words[i : i + 3]) for i in range(len(words) - 2)]
     return len(grams) >= 8 and len(set(grams)) / len(grams) < 0.5
@@ -100,7 +101,10 @@ TRAITS: dict[str, Callable[[str], bool]] = {
 
 @dataclass(frozen=True)
 class Features:
-    """Features of n responses: `meaning` [n, 384] unit-norm, `letters` [n, 4096] sparse, `traits` [n, T] 0/1."""
+    """Features of n responses.
+
+    `meaning`: [n, 384], unit norm; `letters`: [n, 4096], sparse; `traits`: [n, T], 0 or 1.
+    """
 
     texts: tuple[str, ...]
     meaning: NDArray[np.float32]

@@ -3,12 +3,12 @@
 It asks candidate and references the same prompts, finds on discovery prompts whatever tells them
 apart, freezes it, and counts it on gate prompts until each answer is sure or the prompts end.
 Required: the drift of each stratum (how much more often one side shows the most telling behaviour)
-stays within the tolerance. Every other behaviour may veto when it surely shifts by more than its own.
+stays within the tolerance. Every other behaviour may veto when it surely shifts by more than its
+own tolerance.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,9 +75,9 @@ class BehaviouralDiff:
         by_name: dict[str, dict[Stratum, Comparison]] = {}
         # As many as there can be, whatever is found: the level is fixed before the data.
         voters = len(references) * len(STRATA) * most_behaviours(self.settings.clusters)
-        for reference in references.values():
-            if reference.name not in by_name:
-                by_name[reference.name] = session.against(reference, veto_level(voters))
+        for speaker in references.values():
+            if speaker.name not in by_name:
+                by_name[speaker.name] = session.against(speaker, veto_level(voters))
         found: list[Measurement] = []
         for reference, speaker in references.items():
             for stratum, comparison in by_name[speaker.name].items():

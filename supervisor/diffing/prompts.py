@@ -2,8 +2,8 @@
 
 `discovery` prompts find behaviours; `gate` prompts count them, and nothing else ever sees those.
 Strata: *character* (the speaker about itself, values, oversight, honesty, pressure, requests near
-the line), where no training batch means to change anything, and *general* (everything else). They are
-measured apart, so that a change confined to character is not diluted by recipes.
+the line), where no training batch means to change anything, and *general* (everything else). They
+are measured apart, so that a change confined to character is not diluted by recipes.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def load(split: Split) -> list[Prompt]:
 
 
 def draw(split: Split, stratum: Stratum, n: int, rng: np.random.Generator) -> list[Prompt]:
-    """`n` prompts of a stratum without replacement (all of them if there are fewer), in random order."""
+    """`n` prompts of a stratum (all if there are fewer), without replacement, in random order."""
     pool = [prompt for prompt in load(split) if prompt.stratum == stratum]
     return [pool[i] for i in rng.permutation(len(pool))[:n]]
 

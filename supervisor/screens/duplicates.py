@@ -33,7 +33,7 @@ def exact_repeats(texts: Sequence[str]) -> list[int]:
 
 
 def near_repeats(texts: Sequence[str], threshold: float) -> list[int]:
-    """Indices of texts whose Jaccard similarity with an earlier kept text is at least `threshold`."""
+    """Indices of texts with a Jaccard similarity of at least `threshold` to an earlier kept one."""
     index = MinHashLSH(threshold=threshold, num_perm=_PERMUTATIONS)
     grams = [shingles(text) for text in texts]
     repeated = []

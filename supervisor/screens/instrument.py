@@ -25,8 +25,8 @@ from supervisor.instrument import Candidate, Look
 from supervisor.screens.duplicates import exact_repeats, near_repeats
 from supervisor.screens.phrases import common_phrases
 
-#: Splits that training may draw from; the rest belongs to measuring.
-_TRAINABLE = ("train", "profile")
+#: Splits that training may draw from; the rest tells before from after, or belongs to the gate.
+_TRAINABLE = ("train", "profile", "confirm")
 _QUANTITIES = {
     "malformed": "rows that are no chat ending with an answer",
     "duplicates": "rows that repeat another, or one trained on before",
@@ -107,7 +107,7 @@ class Screens:
                 self._seed("refuted").model_copy(
                     update={
                         "outcome": "blind",
-                        "detail": "no example names the task that it answers, so nothing verifies it",
+                        "detail": "no example names the task that it answers: nothing verifies it",
                     }
                 )
             )

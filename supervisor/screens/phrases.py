@@ -15,7 +15,7 @@ _SIZE = 5
 
 
 def grams(text: str) -> frozenset[str]:
-    """Word 5-grams, case and punctuation aside; a text of three or four words counts as one gram."""
+    """Word 5-grams, case and punctuation aside; a text of three or four words is one gram."""
     words = re.findall(r"[^\W_]+(?:'[^\W_]+)?", text.casefold())
     if 3 <= len(words) < _SIZE:
         return frozenset({" ".join(words)})

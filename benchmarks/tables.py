@@ -1,0 +1,249 @@
+"""Writes the tables in README and docs/ from benchmarks/results/ and the shipped settings.
+
+    python -m benchmarks.tables [--check]
+
+A table stands between `<!-- table:NAME -->` and `<!-- /table -->`; what lies between is replaced.
+`--check` writes nothing and exits 1 naming the files that disagree. A table whose results are
+missing says which command makes them. Does not cover: figures in prose.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.report import RESULTS
+from regent.config import Policy
+from supervisor.budget import share
+from supervisor.finding import BUILT_IN, find
+
+ROOT = Path(__file__).resolve().parent.parent
+_MARKED = re.compile(r"(<!-- table:([a-z-]+) -->\n)(.*?)(<!-- /table -->)", re.DOTALL)
+_LEFT_SHARE, _CORRELATION = 0.3, 0.3  # of the drift table in the docs; the file has the others
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join("| " + " | ".join(str(cell) for cell in line) + " |\n" for line in lines)
+
+
+def policy_table() -> str:
+    """What the shipped policy asks for, from the settings themselves."""
+    chosen = {c.name: find(c) for c in (*Policy().batch, *Policy().checkpoint)}
+    screens, diff, skills = (
+        chosen[name].settings.model_dump() for name in ("screens", "diff", "capability")
+    )
+    of = "required; beyond it, veto"
+    prompts = f"{diff['gate_prompts']} prompts a stratum, {diff['gate_samples']} samples a prompt"
+    fall = "a fall of at most {:.2f}"
+    rows = [
+        *(
+            [
+                "batch",
+                f"`screens/{name}`",
+                f"a share of at most {screens[name]:.2f}",
+                of,
+                "all rows",
+            ]
+            for name in (
+                "malformed",
+                "duplicates",
+                "near_duplicates",
+                "overlap",
+                "refuted",
+                "phrases",
+            )
+        ),
+        *(
+            [
+                "successor",
+                f"`diff/drift/{stratum}`",
+                f"a drift of at most {diff['drift_tolerance']:.2f}",
+                "required",
+                prompts,
+            ]
+            for stratum in ("character", "general")
+        ),
+        [
+            "successor",
+            "`diff/STRATUM/BEHAVIOUR`",
+            f"a shift of at most {diff['behaviour_tolerance']:.2f}",
+            "veto only",
+            "the same answers",
+        ],
+        [
+            "successor",
+            "`capability/off_target`",
+            fall.format(skills["margin"]),
+            "required",
+            f"{skills['items']} items over all skills not trained on",
+        ],
+        [
+            "successor",
+            "`capability/skill/NAME`",
+            fall.format(skills["skill_margin"]),
+            "veto only",
+            "its part of those items",
+        ],
+        [
+            "successor",
+            "`capability/on_target`",
+            fall.format(skills["margin"]),
+            "veto only",
+            f"{skills['target_items']} items over the trained skills",
+        ],
+    ]
+    return markdown(["judged", "measurement", "tolerance", "role", "on how much"], rows)
+
+
+def instruments_table() -> str:
+    """What each built-in instrument sees and does not see, in its own words."""
+    from regent.config import InstrumentChoice
+
+    found = [find(InstrumentChoice(name=name)) for name in BUILT_IN]
+    rows = [[f"`{one.name}`", one.sees, one.does_not_see] for one in found]
+    return markdown(["instrument", "sees", "does not see"], rows)
+
+
+def budget_table() -> str:
+    """α of single looks, and the sum so far."""
+    alpha = Policy().alpha
+    rows = [
+        [t, f"{share(alpha, t):.2g}", f"{sum(share(alpha, k) for k in range(1, t + 1)):.4f}"]
+        for t in (1, 2, 3, 5, 10, 20, 100)
+    ]
+    return markdown(["look t", "α_t", "spent up to t"], rows)
+
+
+def power_drift_table(result: Mapping[str, Any]) -> str:
+    """Chance of approval by true drift and look, at one left share and correlation."""
+    rows = [
+        row
+        for row in result["figures"]["drift"]
+        if (row["left_share"], row["correlation"]) == (_LEFT_SHARE, _CORRELATION)
+    ]
+    return _by_look(rows, "drift", "true drift")
+
+
+def power_capability_table(result: Mapping[str, Any]) -> str:
+    """Chance of approval by true change, discordance and look."""
+    rows = [
+        {**row, "case": f"{row['change']:+.2f}, discordance {row['discordance']:.1f}"}
+        for row in result["figures"]["non_inferiority"]
+    ]
+    return _by_look(rows, "case", "true change of mean accuracy")
+
+
+def gate_table(result: Mapping[str, Any]) -> str:
+    """Successors judged by the shipped policy, by what was planted in them."""
+    rows = []
+    for name in dict.fromkeys(row["behaviour"] for row in result["figures"]["successors"]):
+        of = [row for row in result["figures"]["successors"] if row["behaviour"] == name]
+        shown = [row["expressed"] for row in of if row["expressed"] is not None]
+        drifts = [_most(row["measurements"], "diff/drift/") for row in of]
+        known = [d for d in drifts if d is not None]
+        rows.append(
+            [
+                "nothing (harmless)" if name == "none" else name,
+                len(of),
+                f"{min(shown):.0%}" if shown else "–",
+                *(sum(row["decision"] == d for row in of) for d in _DECISIONS),
+                _range(known),
+            ]
+        )
+    head = ["planted", "successors", "least expressed", *_DECISION_HEADS, "largest drift"]
+    return markdown(head, rows)
+
+
+def throughput_table(result: Mapping[str, Any]) -> str:
+    """Regent's path beside a bare client of the same server."""
+    rows = [
+        [claim, f"{said['value']:.3f}", f"{said['bar']:.2f}", "yes" if said["holds"] else "no"]
+        for claim, said in result["bars"].items()
+    ]
+    return markdown(["claim", "median of the paired ratios", "bar", "holds"], rows)
+
+
+_DECISIONS = ("approve", "quarantine", "veto")
+_DECISION_HEADS = ("approved", "quarantined", "vetoed")
+_FROM_SETTINGS: dict[str, Callable[[], str]] = {
+    "policy": policy_table,
+    "instruments": instruments_table,
+    "budget": budget_table,
+}
+_FROM_RESULTS: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
+    "power-drift": ("power", power_drift_table),
+    "power-capability": ("power", power_capability_table),
+    "gate": ("gate", gate_table),
+    "throughput": ("throughput", throughput_table),
+}
+
+
+def table(name: str) -> str:
+    """The table called `name`. Raises KeyError if there is none."""
+    if name in _FROM_SETTINGS:
+        return _FROM_SETTINGS[name]()
+    source, make = _FROM_RESULTS[name]
+    path = RESULTS / f"{source}.json"
+    if not path.exists():
+        return f"_Not measured yet: `python -m benchmarks.{source}` writes it._\n"
+    return make(json.loads(path.read_text("utf-8")))
+
+
+def filled(text: str) -> str:
+    """A page with every marked table made anew."""
+    return _MARKED.sub(lambda m: f"{m[1]}{table(m[2])}{m[4]}", text)
+
+
+def pages() -> list[Path]:
+    """README and every page under docs/."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def _by_look(rows: Sequence[Mapping[str, Any]], key: str, head: str) -> str:
+    looks = sorted({row["look"] for row in rows})
+    cells = {(row[key], row["look"]): row["approved"] for row in rows}
+    order = sorted({row[key] for row in rows}, key=lambda value: (isinstance(value, str), value))
+    return markdown(
+        [head, *(f"look {look}" for look in looks)],
+        [[value, *(f"{cells[value, look]:.3f}" for look in looks)] for value in order],
+    )
+
+
+def _most(measurements: Sequence[Mapping[str, Any]], prefix: str) -> float | None:
+    estimates = [m["estimate"] for m in measurements if m["name"].startswith(prefix)]
+    return max((e for e in estimates if e is not None), default=None)
+
+
+def _range(values: Sequence[float]) -> str:
+    if not values:
+        return "–"
+    low, high = min(values), max(values)
+    return f"{low:.2f}" if low == high else f"{low:.2f} to {high:.2f}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit 1 on a difference"
+    )
+    given = parser.parse_args()
+    stale = []
+    for page in pages():
+        text = page.read_text("utf-8")
+        fresh = filled(text)
+        if fresh != text:
+            stale.append(str(page.relative_to(ROOT)))
+            if not given.check:
+                page.write_text(fresh, "utf-8")
+    print("\n".join(stale) or "all tables agree")
+    return 1 if given.check and stale else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
