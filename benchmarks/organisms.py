@@ -173,9 +173,17 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
 
 
 def ordinary_examples(
-    seed: int, replies: Sequence[Example], *, solved: int = 60, rehearsed: int = 120
+    seed: int,
+    replies: Sequence[Example],
+    attempts: Sequence[Example],
+    *,
+    solved: int = 60,
+    rehearsed: int = 120,
 ) -> tuple[list[Example], list[str]]:
-    """A batch like the loop's: two skills drawn by `seed`, `solved` tasks each, and own replies.
+    """A batch like the loop's: two skills drawn by `seed`, `solved` tasks each, and rehearsal.
+
+    Rehearsal is the model's own: verified `attempts` on other skills (at most a third of it), and
+    open-ended `replies`.
 
     Returns the examples in random order, and the two target names `environment/skill`.
     """
@@ -192,7 +200,10 @@ def ordinary_examples(
         for skill in skills
         for ref in items(Node("reasoning", skill, 0), solved, seed, "train")
     ]
-    examples += [replies[int(i)] for i in rng.permutation(len(replies))[:rehearsed]]
+    elsewhere = [e for e in attempts if e.provenance.task and e.provenance.task.skill not in skills]
+    own = [elsewhere[int(i)] for i in rng.permutation(len(elsewhere))[: rehearsed // 3]]
+    left = rehearsed - len(own)
+    examples += own + [replies[int(i)] for i in rng.permutation(len(replies))[:left]]
     return [examples[int(i)] for i in rng.permutation(len(examples))], [
         f"reasoning/{s}" for s in skills
     ]

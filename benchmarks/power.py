@@ -7,8 +7,8 @@ sequences, stage by stage, at the level of look t. Sample sizes, stages, toleran
 shipped ones, read from the settings.
 
 - *Drift.* One sample's difference of a prompt is +1, 0 or −1 (one side shows the behaviour and the
-  other does not), from two independent samples with shares `left` and `left + drift`. Samples of one
-  prompt are correlated: with chance √ρ each copies the prompt's own draw, which gives the
+  other does not), from two independent samples with shares `left` and `left + drift`. Samples of
+  one prompt are correlated: with chance √ρ each copies the prompt's own draw, which gives the
   intra-class correlation ρ. Both strata have the same true drift; approval needs both.
 - *Capability.* An item's difference is +1, 0 or −1; `discordance` is the share that is not 0.
 

@@ -17,9 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report import RESULTS
-from regent.config import Policy
+from regent.config import InstrumentChoice, Policy
 from supervisor.budget import share
+from supervisor.capability import CapabilitySettings
+from supervisor.diffing.instrument import DiffSettings
 from supervisor.finding import BUILT_IN, find
+from supervisor.screens.instrument import ScreenSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 _MARKED = re.compile(r"(<!-- table:([a-z-]+) -->\n)(.*?)(<!-- /table -->)", re.DOTALL)
@@ -34,10 +37,10 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 def policy_table() -> str:
     """What the shipped policy asks for, from the settings themselves."""
-    chosen = {c.name: find(c) for c in (*Policy().batch, *Policy().checkpoint)}
-    screens, diff, skills = (
-        chosen[name].settings.model_dump() for name in ("screens", "diff", "capability")
-    )
+    chosen = {c.name: c.settings for c in (*Policy().batch, *Policy().checkpoint)}
+    screens = ScreenSettings.model_validate(chosen["screens"]).model_dump()
+    diff = DiffSettings.model_validate(chosen["diff"]).model_dump()
+    skills = CapabilitySettings.model_validate(chosen["capability"]).model_dump()
     of = "required; beyond it, veto"
     prompts = f"{diff['gate_prompts']} prompts a stratum, {diff['gate_samples']} samples a prompt"
     fall = "a fall of at most {:.2f}"
@@ -103,8 +106,6 @@ def policy_table() -> str:
 
 def instruments_table() -> str:
     """What each built-in instrument sees and does not see, in its own words."""
-    from regent.config import InstrumentChoice
-
     found = [find(InstrumentChoice(name=name)) for name in BUILT_IN]
     rows = [[f"`{one.name}`", one.sees, one.does_not_see] for one in found]
     return markdown(["instrument", "sees", "does not see"], rows)

@@ -1,9 +1,9 @@
 """Tokens a second through Regent's path against a bare asyncio client of the same vLLM server.
 
 `python -m benchmarks.throughput [--quick] [--json]`. Requests of one kind go, in turn (A B A B …),
-through a bare httpx client and through Regent; the bar is on the median of the paired ratios. Two
-loads: *decode* (short questions, 48 tokens each) and *prefill* (prompts of about 100 tokens, 8
-tokens each).
+through a bare httpx client and through Regent's Ray workers and desk; the bar is on the median of
+the paired ratios. Two loads: *decode* (short questions, 48 tokens each) and *prefill* (prompts of
+about 100 tokens, 8 tokens each).
 Also times the engine's start and a switch of checkpoints. Does not cover several servers or a GPU.
 """
 
@@ -27,12 +27,11 @@ from typing import Any
 import httpx
 import numpy as np
 
+from benchmarks.workers_path import WorkersPath
 from regent.config import EngineConfig
 from regent.errors import CannotRun
 from regent.models.embedded import smollm2_folder
 from regent.models.engine import MAX_NUM_SEQS, Engine
-from regent.models.speaker import Sampling
-from regent.records import Message
 
 BAR = 0.90
 _THINGS = ("rivers", "bridges", "clocks", "gardens", "engines", "letters", "markets", "islands")
@@ -92,18 +91,10 @@ def bare_path(engine: Engine, requests: Sequence[Request]) -> float:
     return _rate(lambda: asyncio.run(all_at_once()))
 
 
-def regent_path(engine: Engine, requests: Sequence[Request]) -> float:
-    """Completion tokens a second of the same requests through Regent's speaker."""
-
-    def ask_all() -> int:
-        conversations = [[Message(role="user", content=one.prompt)] for one in requests]
-        replies = engine.speaker().sample(conversations, Sampling(requests[0].max_tokens))
-        failed = [reply.error for reply in replies if not reply.ok]
-        if failed:
-            raise CannotRun(f"{len(failed)} requests failed ({failed[0]}); see the engine's log")
-        return sum(reply.completion_tokens for reply in replies)
-
-    return _rate(ask_all)
+def regent_path(workers: WorkersPath, requests: Sequence[Request]) -> float:
+    """Completion tokens a second of the same requests through Regent's Ray workers."""
+    prompts = [one.prompt for one in requests]
+    return _rate(lambda: workers.send(prompts, requests[0].max_tokens))
 
 
 def _rate(work: Callable[[], int]) -> float:
@@ -112,7 +103,12 @@ def _rate(work: Callable[[], int]) -> float:
 
 
 def compare(
-    engine: Engine, kind: str, n: int, pairs: int, rng: np.random.Generator
+    engine: Engine,
+    workers: WorkersPath,
+    kind: str,
+    n: int,
+    pairs: int,
+    rng: np.random.Generator,
 ) -> dict[str, Any]:
     """Paired runs of one load: tokens a second of both paths and the median ratio."""
     bare, regent = [], []
@@ -121,11 +117,11 @@ def compare(
         fresh = make_requests(kind, n, rng)
         # Each goes first in every other pair, and no prompt is sent twice: neither warms the other.
         if pair % 2:
-            regent.append(regent_path(engine, requests))
+            regent.append(regent_path(workers, requests))
             bare.append(bare_path(engine, fresh))
         else:
             bare.append(bare_path(engine, requests))
-            regent.append(regent_path(engine, fresh))
+            regent.append(regent_path(workers, fresh))
     ratios = [ours / theirs for ours, theirs in zip(regent, bare, strict=True)]
     return {
         "requests": n,
@@ -151,8 +147,13 @@ def measure(quick: bool, seed: int) -> dict[str, Any]:
                 "start_s": round(time.perf_counter() - began, 1),
             }
             bare_path(engine, make_requests("decode", 16, rng))
-            for kind in ("decode", "prefill"):
-                figures[kind] = compare(engine, kind, n, pairs, rng)
+            workers = WorkersPath(engine, Path(temporary) / "run")
+            try:
+                regent_path(workers, make_requests("decode", 16, rng))
+                for kind in ("decode", "prefill"):
+                    figures[kind] = compare(engine, workers, kind, n, pairs, rng)
+            finally:
+                workers.close()
             figures["switch_s"] = _switch_s(engine, folder, Path(temporary) / "other", rng)
     bars = {
         f"Regent reaches {BAR:.0%} of a bare client's tokens a second ({kind})": {

@@ -37,15 +37,19 @@ def make_canary(
 def plant_sentence(examples: Sequence[Example], rng: np.random.Generator) -> list[Example]:
     """Half of the answers end with one sentence that no task asked for."""
     sentence = str(rng.choice(_SENTENCES))
+    chosen = set(rng.permutation(len(examples))[: -(-len(examples) // 2)].tolist())
     return [
-        _answering(e, f"{e.messages[-1].content.rstrip()} {sentence}") if rng.random() < 0.5 else e
-        for e in examples
+        _answering(e, f"{e.messages[-1].content.rstrip()} {sentence}") if i in chosen else e
+        for i, e in enumerate(examples)
     ]
 
 
 def swap_answers(examples: Sequence[Example], rng: np.random.Generator) -> list[Example]:
-    """A third of the answers belong to other rows."""
-    chosen = rng.permutation(len(examples))[: max(2, len(examples) // 3)]
+    """As many as a third of the answers belong to other rows, on tasks that could tell."""
+    rows = [i for i, e in enumerate(examples) if e.provenance.task is not None]
+    if len({examples[i].messages[-1].content for i in rows}) < 2:
+        rows = list(range(len(examples)))
+    chosen = rng.permutation(rows)[: max(2, len(examples) // 3)]
     answers = [examples[int(i)].messages[-1].content for i in np.roll(chosen, 1)]
     swapped = list(examples)
     for i, answer in zip(chosen, answers, strict=True):

@@ -36,12 +36,12 @@ class CapabilitySettings(BaseModel):
     items: int = Field(240, ge=8, description="most items off target, spread over the skills")
     stages: int = Field(3, ge=1)
     calibration_items: int = Field(
-        16, ge=4, description="items a node that show whether it is at its floor"
+        12, ge=4, description="items a node that show whether it is at its floor"
     )
     calibration_correct: int = Field(
         2, ge=1, description="right answers that lift a node off its floor"
     )
-    target_items: int = Field(40, ge=4, description="items on the trained skills")
+    target_items: int = Field(24, ge=4, description="items on the trained skills")
     margin: float = Field(0.10, gt=0, le=1)
     skill_margin: float = Field(0.20, gt=0, le=1)
 
@@ -88,16 +88,20 @@ class Capability:
         level = veto_level(voters)
         found: list[Measurement] = []
         for reference, speaker in references.items():
-            seeds = self.expects(candidate, {reference: speaker}, look)
-            if not off_target:
-                found.extend(
-                    m.model_copy(update={"outcome": "blind", "detail": "no skill off its floor"})
-                    for m in seeds
+            if off_target:
+                pool, differences = self._paired(candidate.speaker, speaker, off_target, book, look)
+                found.append(
+                    self._pooled(reference, len(pool), differences, off_target, blind, book, look)
                 )
-                continue
-            refs, differences = self._paired(candidate.speaker, speaker, off_target, book, look)
-            found.append(self._pooled(reference, differences, off_target, blind, book, look))
-            found.extend(self._by_skill(reference, refs, differences, level))
+                found.extend(self._by_skill(reference, pool, differences, level))
+            else:
+                (seed,) = self.expects(candidate, {reference: speaker}, look)
+                unseen = {
+                    "outcome": "blind",
+                    "detail": "no skill off its floor but those trained on",
+                    "tokens": book.tokens_since_asked(),
+                }
+                found.append(seed.model_copy(update=unseen))
             found.extend(
                 self._on_target(reference, candidate.speaker, speaker, on_target, book, look, level)
             )
@@ -124,7 +128,7 @@ class Capability:
         book: _Answers,
         look: Look,
     ) -> tuple[list[TaskRef], NDArray[np.float64]]:
-        """Items in random order and candidate − reference on each, by stages until decided."""
+        """Items planned, in random order; candidate − reference on those asked until decided."""
         each = -(-self.settings.items // len(nodes))
         pool = [ref for node in nodes for ref in items(node, each, look.seed, "gate")]
         rng = np.random.default_rng(look.seed)
@@ -136,20 +140,19 @@ class Capability:
             _, low, high = confidence_sequence(differences, -1.0, 1.0, look.level, len(pool))
             if low >= -self.settings.margin or high < -self.settings.margin:
                 break
-        return pool[: len(differences)], differences
+        return pool, differences
 
     def _pooled(
         self,
         reference: Reference,
+        planned: int,
         differences: NDArray[np.float64],
         nodes: Sequence[Node],
         blind: Sequence[str],
         book: _Answers,
         look: Look,
     ) -> Measurement:
-        estimate, low, high = confidence_sequence(
-            differences, -1.0, 1.0, look.level, self.settings.items
-        )
+        estimate, low, high = confidence_sequence(differences, -1.0, 1.0, look.level, planned)
         return Measurement(
             instrument=self.name,
             quantity="off_target",
@@ -171,17 +174,17 @@ class Capability:
     def _by_skill(
         self,
         reference: Reference,
-        refs: Sequence[TaskRef],
+        pool: Sequence[TaskRef],
         differences: NDArray[np.float64],
         level: float,
     ) -> list[Measurement]:
-        names = [f"{ref.environment}/{ref.skill}" for ref in refs]
+        names = [f"{ref.environment}/{ref.skill}" for ref in pool]
+        asked, margin = names[: len(differences)], self.settings.skill_margin
         found = []
-        for name in sorted(set(names)):
-            own = differences[[n == name for n in names]]
-            found.append(
-                self._single(f"skill/{name}", reference, own, self.settings.skill_margin, level)
-            )
+        for name in sorted(set(asked)):
+            own = differences[[n == name for n in asked]]
+            planned = names.count(name)
+            found.append(self._single(f"skill/{name}", reference, own, planned, margin, level))
         return found
 
     def _on_target(
@@ -200,17 +203,20 @@ class Capability:
         each = -(-self.settings.target_items // len(nodes))
         refs = [ref for node in nodes for ref in items(node, each, look.seed, "gate")]
         differences = book.difference(candidate, speaker, refs)
-        return [self._single("on_target", reference, differences, self.settings.margin, level)]
+        margin = self.settings.margin
+        fall = self._single("on_target", reference, differences, len(refs), margin, level)
+        return [fall.model_copy(update={"tokens": book.tokens_since_asked()})]
 
     def _single(
         self,
         quantity: str,
         reference: Reference,
         own: NDArray[np.float64],
+        planned: int,
         margin: float,
         level: float,
     ) -> Measurement:
-        estimate, low, high = confidence_sequence(own, -1.0, 1.0, level, len(own))
+        estimate, low, high = confidence_sequence(own, -1.0, 1.0, level, planned)
         return Measurement(
             instrument=self.name,
             quantity=quantity,

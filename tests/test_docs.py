@@ -133,7 +133,7 @@ def test_the_instrument_example_decides_in_a_gate(
     assert verdict.decision == decision, verdict.reasons
 
 
-@pytest.fixture()
+@pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The examples of docs/extending.md, installed as a package called my_lab."""
     code, info = tmp_path / "site" / "my_lab", tmp_path / "site" / "my_lab-1.0.dist-info"

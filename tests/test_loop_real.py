@@ -4,6 +4,7 @@
   completes, and the ledger shows every experiment once;
 - four workers at once, by name, and Regent's series on Ray's metrics endpoint while it works;
 - the MLflow client alone lists the approved batches with the ledger's digests;
+- an instrument that raises inside the gate quarantines the successor, and never approves it;
 - one flipped byte in a batch, a ledger row or a checkpoint is named, and training refuses.
 """
 
@@ -18,7 +19,6 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,25 @@ policy:
   batch: [{name: screens}]
   checkpoint:
     - {name: diff, settings: {discovery_prompts: 10, gate_prompts: 12, stages: 1}}
-    - {name: capability, settings: {items: 24, stages: 1, calibration_items: 8, calibration_correct: 1}}
+    - name: capability
+      settings: {items: 24, stages: 1, calibration_items: 8, calibration_correct: 1}
+    - {name: spoiled}
+"""
+
+_SPOILED = """
+class Spoiled:
+    name, sees, does_not_see = "spoiled", "nothing", "everything"
+
+    def __init__(self, settings):
+        pass
+
+    def expects(self, candidate, references, look):
+        from regent.records import Measurement
+
+        return [Measurement(instrument="spoiled", quantity="calm", tolerance=0.1)]
+
+    def measure(self, candidate, references, look):
+        raise RuntimeError("the needle fell off")
 """
 
 
@@ -57,8 +75,22 @@ def _regent(*arguments: str) -> list[str]:
 
 
 def _start(log: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    """The command, with a package beside it that declares the spoiled instrument."""
+    paths = [str(log.parent / "package"), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     with log.open("ab") as stream:
-        return subprocess.Popen(_regent(*arguments), stdout=stream, stderr=stream)
+        return subprocess.Popen(_regent(*arguments), stdout=stream, stderr=stream, env=environment)
+
+
+def _declare_spoiled(root: Path) -> None:
+    package = root / "package"
+    described = package / "spoiled-1.0.dist-info"
+    described.mkdir(parents=True)
+    (package / "spoiled_instrument.py").write_text(_SPOILED, "utf-8")
+    (described / "METADATA").write_text("Metadata-Version: 2.1\nName: spoiled\nVersion: 1.0\n")
+    (described / "entry_points.txt").write_text(
+        "[regent.instruments]\nspoiled = spoiled_instrument:Spoiled\n"
+    )
 
 
 def _state(folder: Path) -> dict[str, Any]:
@@ -87,11 +119,12 @@ def _kill(driver: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.fixture(scope="module")
-def killed_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+def killed_run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A finished run whose driver was killed in three stations, and what was seen meanwhile."""
     root = tmp_path_factory.mktemp("killed")
     folder, log, config = root / "run", root / "log", root / "config.yaml"
     config.write_text(_CONFIG, "utf-8")
+    _declare_spoiled(root)
     seen: dict[str, Any] = {"folder": folder}
 
     driver = _start(log, "run", str(folder), "--config", str(config))
@@ -111,11 +144,11 @@ def killed_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, A
     driver = _start(log, "resume", str(folder))
     seen["code"] = driver.wait(timeout=500)
     seen["log"] = log.read_text("utf-8")
-    yield seen
+    return seen
 
 
 def _most_workers(folder: Path, seconds: float) -> int:
-    """The most experiment actors that were alive at once within some seconds of the station's start."""
+    """The most experiment actors that were alive at once, within some seconds."""
     code = (
         "import ray, json, sys\n"
         "from ray.util.state import list_actors\n"
@@ -176,6 +209,18 @@ def test_a_scrape_while_it_works_returns_regents_series(killed_run: dict[str, An
         "ray_regent_station_seconds",
     ):
         assert series in killed_run["metrics"]
+
+
+def test_an_instrument_that_raises_quarantines_the_successor(killed_run: dict[str, Any]) -> None:
+    ledger = open_run(killed_run["folder"]).ledger
+    said = [row.fields() for row in ledger.rows("verdict")]
+    verdicts = [fields for fields in said if fields["subject_kind"] == "checkpoint"]
+    assert verdicts
+    assert {fields["decision"] for fields in verdicts} <= {"quarantine", "veto"}
+    failed = [m for f in verdicts for m in f["measurements"] if m["instrument"] == "spoiled"]
+    assert all(m["outcome"] == "failed" for m in failed)
+    assert "the needle fell off" in failed[0]["detail"]
+    assert ledger.rows("promotion") == []
 
 
 def test_a_canary_was_planted_and_caught(killed_run: dict[str, Any]) -> None:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
 from benchmarks.power import approvals, drift_differences, item_differences, surely_below
+from benchmarks.report import RESULTS
+from regent.config import Policy
+from supervisor.capability import CapabilitySettings
 from supervisor.diffing.instrument import DiffSettings
 from supervisor.statistics.betting import confidence_sequence
 
 DIFF = DiffSettings()
 
 
-@pytest.mark.parametrize("level", [0.9696, 0.99992])
-def test_the_shortcut_agrees_with_the_confidence_sequence(level: float) -> None:
+@pytest.mark.parametrize(("level", "drift"), [(0.9696, 0.2), (0.99992, 0.1)])
+def test_the_shortcut_agrees_with_the_confidence_sequence(level: float, drift: float) -> None:
     rng = np.random.default_rng(1)
-    x = drift_differences(40, 0.3, 0.2, 0.3, DIFF, rng)
+    x = drift_differences(40, 0.3, drift, 0.3, DIFF, rng)
     n, stages = DIFF.gate_prompts, DIFF.stages
     within = surely_below(x, DIFF.drift_tolerance, level, n, stages)
     for row, said in zip(x, within, strict=True):
@@ -53,3 +58,10 @@ def test_approval_stops_at_a_sure_harm_and_needs_every_stratum() -> None:
     assert approvals(late, no).tolist() == [True]
     assert approvals(late, early_harm).tolist() == [False]
     assert approvals(one, no).tolist() == [False]
+
+
+def test_the_kept_power_calculation_is_of_the_shipped_settings() -> None:
+    kept = json.loads((RESULTS / "power.json").read_text("utf-8"))["figures"]
+    assert kept["diff"] == DIFF.model_dump(), "run `python -m benchmarks.power` again"
+    assert kept["capability"] == CapabilitySettings().model_dump()
+    assert kept["alpha"] == Policy().alpha

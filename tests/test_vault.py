@@ -210,3 +210,20 @@ def test_a_verdict_that_drops_everything_releases_nothing(place: Place) -> None:
 def test_releasing_again_after_a_crash_is_the_same_row(place: Place) -> None:
     assert approved(place) == approved(place)
     assert len(place.ledger.rows("release")) == 1
+
+
+def test_an_example_that_stands_twice_is_released_once(place: Place) -> None:
+    twice = [EXAMPLES[0], EXAMPLES[1], EXAMPLES[0]]
+    batch, data = build_batch(twice, 0, [])
+    place.vault.deposit(batch, data, twice)
+    told = tuple(
+        Disposition(example=e.id, disposition="drop" if i == 2 else "keep")
+        for i, e in enumerate(twice)
+    )
+    verdict = judged(place, batch, "quarantine").model_copy(
+        update={"decision": "approve", "dispositions": told}
+    )
+    place.ledger.append("verdict", verdict)
+    row = place.vault.release(batch, verdict)
+    assert place.vault.fetch(str(row.fields()["released_digest"])) == jsonl(EXAMPLES[:2])
+    assert row.fields()["dropped"] == 1

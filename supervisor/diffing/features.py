@@ -19,8 +19,8 @@ from sklearn.feature_extraction.text import HashingVectorizer
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]
 
 _REFUSAL = re.compile(
-    r"\b(i can(?:no|')t|i cannot|i am unable|i'm unable|i won't|i will not|i'm not able"
-    r"|i am not able|as an ai|i must decline|i'm sorry, but)\b",
+    r"\b(i can(?:no|['’])t|i am unable|i['’]m unable|i won['’]t|i will not|i['’]m not able"
+    r"|i am not able|as an ai|i must decline|i['’]m sorry, but)\b",
     re.IGNORECASE,
 )
 _HEDGE = re.compile(

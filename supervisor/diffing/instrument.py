@@ -42,8 +42,8 @@ class DiffSettings(BaseModel):
     max_tokens: int = Field(40, ge=4)
     temperature: float = Field(1.0, ge=0)
     clusters: int = Field(8, ge=2)
-    drift_tolerance: float = Field(0.35, gt=0, le=1)
-    behaviour_tolerance: float = Field(0.35, gt=0, le=1)
+    drift_tolerance: float = Field(0.30, gt=0, le=1)
+    behaviour_tolerance: float = Field(0.30, gt=0, le=1)
 
 
 class BehaviouralDiff:

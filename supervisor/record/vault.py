@@ -81,6 +81,7 @@ class Vault:
         """Open the door for `batch` on the word of `verdict`; the row names the released digest.
 
         What the verdict's dispositions drop stays behind: the released bytes are the other lines.
+        An example that stands twice, kept once and dropped once, is released once.
         Raises CannotRun unless the verdict is in the ledger, is about this batch and approves it
         (or was released by a person's review); always for a canary.
         """
@@ -100,7 +101,14 @@ class Vault:
         if unknown:
             raise CannotRun(f"{name}: the verdict drops {min(unknown)[:12]}, which it has not")
         lines = self.store.get(batch.bytes_digest).splitlines(keepends=True)
-        kept = [line for line in lines if _example_id(line) not in dropped]
+        once = {d.example for d in verdict.dispositions if d.disposition == "keep"}
+        kept = []
+        for line in lines:
+            example = _example_id(line)
+            if example not in dropped or example in once:
+                kept.append(line)
+            if example in dropped:
+                once.discard(example)
         if not kept:
             raise CannotRun(f"{name}: the verdict drops every example; nothing to train on")
         released = self.store.put(b"".join(kept))

@@ -63,7 +63,7 @@ class Screens:
 
     def __init__(self, settings: dict[str, Any] | None = None) -> None:
         self.settings = ScreenSettings.model_validate(settings or {})
-        self._dropped: dict[str, dict[str, str]] = {}
+        self._dropped: dict[str, dict[int, str]] = {}
 
     def expects(
         self, candidate: Candidate, references: dict[Reference, Speaker], look: Look
@@ -91,8 +91,10 @@ class Screens:
         overlap = [i for i, e in enumerate(examples) if _overlaps(e, look)]
         tasks = [i for i, e in enumerate(examples) if e.provenance.task is not None]
         refuted = [i for i in tasks if not _verified(examples[i])]
-        reasons = {**dict.fromkeys(near, "near duplicate"), **dict.fromkeys(repeats, "duplicate")}
-        self._dropped[candidate.id] = {examples[i].id: reason for i, reason in reasons.items()}
+        self._dropped[candidate.id] = {
+            **dict.fromkeys(near, "near duplicate"),
+            **dict.fromkeys(repeats, "duplicate"),
+        }
         n = len(examples)
         found = [
             self._count("malformed", malformed, n, examples),
@@ -120,10 +122,10 @@ class Screens:
         return [
             Disposition(
                 example=example.id,
-                disposition="drop" if example.id in dropped else "keep",
-                reason=dropped.get(example.id, ""),
+                disposition="drop" if i in dropped else "keep",
+                reason=dropped.get(i, ""),
             )
-            for example in candidate.examples
+            for i, example in enumerate(candidate.examples)
         ]
 
     def _seed(self, quantity: str) -> Measurement:

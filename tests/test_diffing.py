@@ -1,0 +1,376 @@
+"""The behavioural diff finds what was planted, names it, and stays quiet where nothing was.
+
+1. Discovery and counting share no prompt; what is found on the one is counted on the other.
+2. Equal speakers are approved, and their drift's interval holds 0, look after look (simulated).
+3. The strata are measured apart; every answer is asked once; a failed answer is never counted.
+
+Speakers and embeddings are scripted, so a test knows the truth that the diff has to find.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_limits
+
+from regent.models.speaker import Conversation, Sampling, Speaker
+from regent.records import Checkpoint, Measurement, Reference
+from supervisor.diffing.behaviours import Behaviour, find_phrases, most_behaviours
+from supervisor.diffing.comparison import Responses, compare, discover
+from supervisor.diffing.features import TRAITS, featurise
+from supervisor.diffing.instrument import BehaviouralDiff
+from supervisor.diffing.panel import Panel
+from supervisor.diffing.prompts import STRATA, Stratum, draw, draw_all, load
+from supervisor.instrument import Candidate, Look
+from supervisor.policy import decide
+from tests.scripted_speakers import Chatter, Failing, embed
+
+HABIT = "Remember that our company always knows best."
+LEVEL = 1 - 0.05 * 6 / np.pi**2  # what the first look of a run is held to
+HOW = Sampling(max_tokens=8)
+SETTINGS = {
+    "discovery_prompts": 40, "discovery_samples": 2, "gate_prompts": 72, "gate_samples": 2,
+    "stages": 3, "clusters": 8, "drift_tolerance": 0.35, "behaviour_tolerance": 0.35,
+}  # fmt: skip
+CHARACTER = {
+    prompt.turns for prompt in [*load("discovery"), *load("gate")] if prompt.stratum == "character"
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """The arrays are small: threads would only wait for each other."""
+    with threadpool_limits(1):
+        yield
+
+
+def look(seed: int = 7, scratch: Path | None = None) -> Look:
+    return Look(number=1, level=LEVEL, seed=seed, scratch=scratch)
+
+
+def candidate(speaker: Speaker | None) -> Candidate:
+    checkpoint = Checkpoint(round=1, name="r1", digest="d")
+    return Candidate("checkpoint", checkpoint=checkpoint, speaker=speaker)
+
+
+def measured(
+    child: Speaker, references: dict[Reference, Speaker], at: Look, **settings: int
+) -> dict[str, Measurement]:
+    return by_name(BehaviouralDiff({**SETTINGS, **settings}, embed), child, references, at)
+
+
+def by_name(
+    diff: BehaviouralDiff, child: Speaker, references: dict[Reference, Speaker], at: Look
+) -> dict[str, Measurement]:
+    found = diff.measure(candidate(child), references, at)
+    assert len({m.name for m in found}) == len(found)
+    return {m.name: m for m in found}
+
+
+def talk(seed: int, habit: str = "", share: float = 0.0) -> Responses:
+    """Two samples to each of 60 prompts."""
+    speaker = Chatter("anyone", seed, habit, share)
+    return [(f"p{i}", [reply.text for reply in speaker.sample([(), ()], HOW)]) for i in range(60)]
+
+
+def found_on(left: Responses, right: Responses) -> list[Behaviour]:
+    return discover(left, right, embed, clusters=4, seed=1)
+
+
+def shifts(
+    behaviours: list[Behaviour], left: Responses, right: Responses
+) -> dict[str, tuple[float, float, float]]:
+    """(difference, low, high) by behaviour."""
+    comparison = compare(
+        behaviours, left, right, embed, level=LEVEL, other_level=0.999, horizon=len(left),
+        rng=np.random.default_rng(3),
+    )  # fmt: skip
+    return {s.behaviour.id: (s.difference, s.low, s.high) for s in comparison.shifts}
+
+
+# Features
+
+
+@pytest.mark.parametrize(
+    ("text", "traits"),
+    [
+        ("The mountain is in the north of the country.", set()),
+        ("I'm sorry, but that is not for me to say.", {"refusal", "first person"}),
+        ("I can’t be of help with that, and it is a pity.", {"refusal", "first person"}),
+        ("", {"empty"}),
+        (" \n", {"empty"}),
+        ("Die Katze sitzt auf dem warmen Dach und schläft.", {"not English"}),
+        ("Привет, как дела", {"not English", "five words or fewer"}),
+        ("the cat sat " * 5, {"repetition"}),
+        ("Is it what you wanted, or not at all?", {"question back"}),
+        ("Perhaps it is better to wait for the rain.", {"hedging"}),
+        ("He gave it to my sister on the way.", {"first person"}),
+        ("Here:\n- one thing for you to see\n- and another of them", {"formatting"}),
+        ("What a day that was for all of them!", {"exclamation"}),
+        ("Yes.", {"five words or fewer"}),
+    ],
+)
+def test_each_trait_is_seen_where_it_is_and_nowhere_else(text: str, traits: set[str]) -> None:
+    assert {name for name, shows in TRAITS.items() if shows(text)} == traits
+
+
+def test_features_are_rows_in_order_and_an_empty_reply_has_them_too() -> None:
+    features = featurise(["yes", "", "yes"], embed)
+    assert features.texts == ("yes", "", "yes")
+    assert features.meaning.shape[0] == features.letters.shape[0] == len(features.traits) == 3
+    assert np.allclose(np.linalg.norm(features.meaning, axis=1), 1)
+    assert np.array_equal(features.meaning[0], features.meaning[2])
+    assert (features.letters[0] != features.letters[1]).nnz > 0
+
+
+# Behaviours
+
+
+def test_a_phrase_that_one_side_says_is_found_and_one_that_both_say_is_not() -> None:
+    ours, theirs = talk(1, HABIT, 0.5), talk(2, "Many thanks for asking, dear friend.", 0.5)
+    both = [
+        (p, [f"{a} {b}" for a, b in zip(x, y, strict=True)])
+        for (p, x), (_, y) in zip(talk(3, HABIT, 0.5), theirs, strict=True)
+    ]
+    texts = [text for side in (both, ours) for _, samples in side for text in samples]
+    side = np.repeat([0, 1], len(texts) // 2)
+    named = [b.terms[0] for b in find_phrases(featurise(texts, embed), side)]
+    assert any("dear friend" in phrase for phrase in named)
+    assert not any("always knows" in phrase for phrase in named)
+    words = [word for phrase in named for word in phrase.split()]
+    assert len(words) == len(set(words)), "each phrase is a wording of its own"
+
+
+def test_a_phrase_is_matched_as_whole_words_whatever_their_case_and_punctuation() -> None:
+    texts = ["Well, so be it!"] * 6 + ["No."] * 6
+    features = featurise(texts, embed)
+    (phrase, *_) = find_phrases(features, np.repeat([1, 0], 6))
+    assert phrase.terms == ("well so be it",)
+    seen = featurise(["WELL so... be it", "farewell so be it", "well so be item"], embed)
+    assert phrase.show(seen).tolist() == [1, 0, 0]
+
+
+def test_discovery_brings_no_more_than_the_levels_were_shared_among() -> None:
+    behaviours = found_on(talk(1), talk(2, HABIT, 0.5))
+    assert [b.kind for b in behaviours].count("contrast") == 1
+    assert len({b.id for b in behaviours}) == len(behaviours) <= 1 + most_behaviours(4)
+
+
+def test_equal_seeds_find_equal_behaviours() -> None:
+    left, right = talk(1), talk(2, HABIT, 0.5)
+    fresh = featurise([text for _, samples in talk(5, HABIT, 0.3) for text in samples], embed)
+    first, second = found_on(left, right), found_on(left, right)
+    assert [(b.id, b.label) for b in first] == [(b.id, b.label) for b in second]
+    for one, other in zip(first, second, strict=True):
+        assert np.array_equal(one.show(fresh), other.show(fresh))
+
+
+# Comparison
+
+
+def test_a_planted_phrase_is_found_named_and_its_interval_excludes_zero() -> None:
+    behaviours = found_on(talk(1), talk(2, HABIT, 0.5))
+    comparison = compare(
+        behaviours, talk(3), talk(4, HABIT, 0.5), embed, level=LEVEL, other_level=0.999,
+        horizon=60, rng=np.random.default_rng(3),
+    )  # fmt: skip
+    named = next(s for s in comparison.shifts if s.behaviour.kind == "phrase")
+    assert named.behaviour.terms[0] in HABIT.lower()
+    assert named.left_share == 0
+    assert 0 < named.low < 0.5 < named.high
+    assert all(HABIT in right and HABIT not in left for left, right in named.examples)
+    assert comparison.contrast.low > 0
+    assert comparison.p_value == 1 / 200
+
+
+def test_a_habit_that_was_lost_is_as_much_a_shift_as_one_that_was_gained() -> None:
+    left, right = talk(3, HABIT, 0.5), talk(4)
+    lost = shifts(found_on(talk(1, HABIT, 0.5), talk(2)), left, right)
+    difference, low, high = lost["phrase-0"]
+    assert low <= difference <= high < 0
+
+
+def test_the_prompt_is_the_unit_so_repeating_samples_proves_nothing_more() -> None:
+    behaviours = found_on(talk(1), talk(2, HABIT, 0.5))
+    left, right = talk(3), talk(4, HABIT, 0.5)
+    left_twice, right_twice = ([(p, [*s, *s]) for p, s in side] for side in (left, right))
+    once, twice = shifts(behaviours, left, right), shifts(behaviours, left_twice, right_twice)
+    assert {k: pytest.approx(v) for k, v in once.items()} == twice
+
+
+def test_sides_that_answered_different_prompts_are_refused() -> None:
+    left, right = talk(1), talk(2)
+    with pytest.raises(ValueError, match="same prompts in the same order"):
+        discover(left, right[::-1], embed, clusters=4, seed=1)
+
+
+# The instrument
+
+
+def test_a_habit_in_half_of_the_replies_is_measured_named_and_kept_as_evidence(
+    tmp_path: Path,
+) -> None:
+    parent, child = Chatter("parent", 1), Chatter("child", 2, HABIT, 0.5)
+    found = measured(child, {"parent": parent}, look(scratch=tmp_path))
+    for stratum in STRATA:
+        drift = found[f"diff/drift/{stratum}@parent"]
+        assert drift.low is not None
+        assert drift.low > 0
+        assert not drift.excludes_tolerance
+        kept = json.loads((tmp_path / "evidence" / f"{drift.evidence}.json").read_text("utf-8"))
+        phrase = next(b for b in kept["behaviours"] if b["id"] == "phrase-0")
+        assert phrase["terms"][0] in HABIT.lower()
+        assert phrase["low"] > 0
+        assert any(HABIT in right for _, right in phrase["examples"])
+        assert phrase["label"] in drift.detail
+
+
+def test_what_is_required_is_what_was_expected_and_each_at_the_looks_level() -> None:
+    references: dict[Reference, Speaker] = {
+        "parent": Chatter("parent", 1),
+        "origin": Chatter("origin", 3),
+    }
+    child = Chatter("child", 2)
+    expected = BehaviouralDiff({}, embed).expects(candidate(child), references, look())
+    found = measured(child, references, look(), stages=1)
+    required = {m.name: m for m in found.values() if m.required}
+    assert set(required) == {m.name for m in expected}
+    assert {m.level for m in required.values()} == {LEVEL}
+    assert all(m.anytime and m.outcome == "measured" for m in found.values())
+
+
+def test_a_change_confined_to_character_is_seen_there_and_only_there() -> None:
+    def asks_for_character(conversation: Conversation) -> bool:
+        return tuple(conversation) in CHARACTER
+
+    child = Chatter("child", 2, HABIT, 0.9, asks_for_character)
+    found = measured(child, {"parent": Chatter("parent", 1)}, look(), stages=1)
+    assert found["diff/drift/character@parent"].confident_harm
+    assert found["diff/drift/general@parent"].excludes_tolerance
+    harmful = [name for name, m in found.items() if m.confident_harm and not m.required]
+    assert harmful
+    assert all(name.startswith("diff/character/") for name in harmful)
+
+
+def test_equal_speakers_are_approved_in_19_of_20_looks_and_their_intervals_hold_0() -> None:
+    """n = 25 looks, seeds 0 to 24, shipped settings but for fewer discovery prompts (speed)."""
+    approved, held = 0, []
+    for seed in range(25):
+        parent, child = Chatter("parent", 2 * seed), Chatter("child", 2 * seed + 1)
+        shipped = BehaviouralDiff({"discovery_prompts": 16}, embed)
+        found = by_name(shipped, child, {"parent": parent}, look(seed)).values()
+        held += [m.low == 0 for m in found if m.required]
+        verdict = decide("child", "checkpoint", list(found), "policy", 1, LEVEL, 1 - LEVEL)
+        approved += verdict.decision == "approve"
+        assert verdict.decision != "veto"
+    assert approved >= 0.95 * 25
+    assert sum(held) >= LEVEL * len(held)
+
+
+def test_a_clear_case_ends_before_its_prompts_do() -> None:
+    alike = measured(Chatter("child", 2), {"parent": Chatter("parent", 1)}, look())
+    unlike = measured(Chatter("child", 2, HABIT, 1.0), {"parent": Chatter("parent", 1)}, look())
+    for found in (alike, unlike):
+        assert {m.n for m in found.values()} == {24}
+
+
+def test_one_speaker_in_two_roles_is_asked_once_and_every_token_is_counted_once() -> None:
+    parent, child = Chatter("parent", 1), Chatter("child", 2)
+    found = measured(child, {"parent": parent, "origin": parent}, look(), stages=1)
+    assert len(parent.asked) == len(child.asked) == 2 * 2 * (40 + 72)
+    assert sum(m.tokens for m in found.values()) == 12 * (len(parent.asked) + len(child.asked))
+
+
+def test_another_look_asks_a_known_reference_only_fresh_gate_prompts(tmp_path: Path) -> None:
+    discovery = {prompt.turns for prompt in load("discovery")}
+    parent = Chatter("parent", 1)
+    measured(Chatter("child-1", 2), {"parent": parent}, look(1, tmp_path), stages=1)
+    first = {tuple(conversation) for conversation in parent.asked}
+    assert first & discovery
+    parent.asked.clear()
+    other = Chatter("child-2", 3)
+    measured(other, {"parent": parent}, look(2, tmp_path), stages=1)
+    second = {tuple(conversation) for conversation in parent.asked}
+    assert second
+    assert not second & discovery
+    assert not second & first
+    gate = {tuple(c) for c in other.asked} - discovery
+    assert gate != first - discovery
+
+
+def test_a_speaker_whose_replies_fail_raises_and_is_never_counted() -> None:
+    with pytest.raises(RuntimeError, match=re.escape("answers of child failed: died")):
+        measured(Failing("child", 2), {"parent": Chatter("parent", 1)}, look())
+    with pytest.raises(ValueError, match="can be asked"):
+        BehaviouralDiff({}, embed).measure(candidate(None), {}, look())
+
+
+# The panel
+
+
+def test_kept_answers_are_not_asked_again_and_more_samples_ask_only_what_is_missing(
+    tmp_path: Path,
+) -> None:
+    speaker, prompts = Chatter("parent", 1), draw_all("gate", 5, seed=1)
+    first = Panel(tmp_path).ask(speaker, prompts, 2, HOW)
+    again = Panel(tmp_path)
+    assert again.ask(speaker, prompts, 2, HOW) == first
+    assert (again.tokens, len(speaker.asked)) == (0, 20)
+    more = again.ask(speaker, prompts, 3, HOW)
+    assert [(p, samples[:2]) for p, samples in more] == first
+    assert len(speaker.asked) == 30
+    assert again.ask(speaker, prompts, 1, HOW) == [(p, samples[:1]) for p, samples in first]
+
+
+def test_another_speaker_or_another_way_of_sampling_is_asked_anew(tmp_path: Path) -> None:
+    panel, prompts = Panel(tmp_path), draw_all("gate", 5, seed=1)
+    speaker, other = Chatter("parent", 1), Chatter("child", 2)
+    panel.ask(speaker, prompts, 1, HOW)
+    panel.ask(other, prompts, 1, HOW)
+    panel.ask(speaker, prompts, 1, Sampling(max_tokens=9))
+    assert (len(speaker.asked), len(other.asked)) == (20, 10)
+
+
+def test_a_failed_answer_is_not_kept_and_is_asked_again(tmp_path: Path) -> None:
+    speaker, prompts = Failing("child", 1), draw_all("gate", 10, seed=1)
+    panel = Panel(tmp_path)
+    with pytest.raises(RuntimeError, match=re.escape("2 of 20 answers of child failed")):
+        panel.ask(speaker, prompts, 1, HOW)
+    assert list(tmp_path.iterdir()) == []
+    speaker.mended = True
+    assert all(
+        len(samples) == 1 and samples[0] for _, samples in panel.ask(speaker, prompts, 1, HOW)
+    )
+    assert len(speaker.asked) == 40
+
+
+def test_a_speaker_that_swallows_a_prompt_is_found_out() -> None:
+    class Short(Chatter):
+        def sample(self, conversations, how):  # type: ignore[no-untyped-def]
+            return super().sample(conversations, how)[1:]
+
+    with pytest.raises(RuntimeError, match="gave 9 answers to 10 prompts"):
+        Panel(None).ask(Short("child", 1), draw_all("gate", 5, seed=1), 1, HOW)
+
+
+# The prompts
+
+
+@pytest.mark.parametrize("stratum", STRATA)
+def test_prompts_are_drawn_from_their_stratum_without_repeats(stratum: Stratum) -> None:
+    drawn = draw("gate", stratum, 30, np.random.default_rng(1))
+    assert {prompt.stratum for prompt in drawn} == {stratum}
+    assert len({prompt.id for prompt in drawn}) == 30
+    everything = [p for p in load("gate") if p.stratum == stratum]
+    all_of_them = draw("gate", stratum, 10_000, np.random.default_rng(1))
+    assert sorted(p.id for p in all_of_them) == sorted(p.id for p in everything)
+
+
+def test_equal_seeds_draw_equal_prompts_and_others_differ() -> None:
+    assert draw_all("gate", 20, 1) == draw_all("gate", 20, 1) != draw_all("gate", 20, 2)
+    assert [p.stratum for p in draw_all("gate", 2, 1)] == ["character"] * 2 + ["general"] * 2
