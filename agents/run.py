@@ -145,7 +145,6 @@ def _run(
         f"starting the engine on {config.model}", view, lambda: _engine(folder, config, origin)
     )
     stack.callback(served.stop)
-    watch = supervisor.call("prepare", origin=origin)
     desk = Desk.start(
         folder.name, config.experiment.caps, code_version(), _address(served, origin.id, config)
     )
@@ -162,7 +161,7 @@ def _run(
         mlflow=run.mlflow_uri,
         champion=origin.id,
     )
-    view.begin(f"regent run {folder}", config.rounds, _facts(config, served, watch, cluster))
+    view.begin(f"regent run {folder}", config.rounds, _facts(config, served, cluster))
 
     def on_station(round_: int, name: str, champion: str) -> None:
         budget = supervisor.call("budget")
@@ -221,10 +220,10 @@ def _endpoint(name: str) -> EndpointAddress:
     return EndpointAddress(url, model, os.environ.get("OPENAI_API_KEY", ""), name)
 
 
-def _facts(config: RunConfig, engine: Engine, watch: str, cluster: ClusterInfo) -> dict[str, str]:
+def _facts(config: RunConfig, engine: Engine, cluster: ClusterInfo) -> dict[str, str]:
     facts = {
         "model": f"{config.model}, served by {engine.backend}",
-        "supervisor": f"own process and engine ({watch})",
+        "supervisor": "a process and an engine of its own",
         "workers": f"{config.experiment.workers} Ray actors at once",
         "dashboard": cluster.dashboard_url or "off",
     }

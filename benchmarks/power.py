@@ -136,7 +136,7 @@ def run(n: int, quick: bool) -> dict[str, Any]:
         | _share(drift_power(n, left, d, rho, look, rng), n)
         for left in LEFT_SHARES
         for rho in CORRELATIONS
-        for d in (*DRIFTS, diff.drift_tolerance)
+        for d in sorted({*DRIFTS, diff.drift_tolerance})
         for look in looks
         if left + d <= 1
     ]

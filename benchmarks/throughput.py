@@ -11,9 +11,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import os
-import platform
 import shutil
 import statistics
 import sys
@@ -27,6 +24,7 @@ from typing import Any
 import httpx
 import numpy as np
 
+from benchmarks.report import bar, finish
 from benchmarks.workers_path import WorkersPath
 from regent.config import EngineConfig
 from regent.errors import CannotRun
@@ -134,7 +132,7 @@ def compare(
 
 
 def measure(quick: bool, seed: int) -> dict[str, Any]:
-    """The benchmark's one object: machine, seed, figures and bars."""
+    """The benchmark's one object: seed, figures and bars."""
     rng = np.random.default_rng(seed)
     folder = smollm2_folder()
     n, pairs = (48, 2) if quick else (128, 5)
@@ -156,19 +154,12 @@ def measure(quick: bool, seed: int) -> dict[str, Any]:
                 workers.close()
             figures["switch_s"] = _switch_s(engine, folder, Path(temporary) / "other", rng)
     bars = {
-        f"Regent reaches {BAR:.0%} of a bare client's tokens a second ({kind})": {
-            "value": figures[kind]["ratio_median"],
-            "bar": BAR,
-            "holds": figures[kind]["ratio_median"] >= BAR,
-        }
+        f"Regent reaches {BAR:.0%} of a bare client's tokens a second ({kind})": bar(
+            figures[kind]["ratio_median"], BAR, figures[kind]["ratio_median"] >= BAR
+        )
         for kind in ("decode", "prefill")
     }
-    machine = {
-        "cores": os.cpu_count(),
-        "processor": platform.machine(),
-        "system": platform.system(),
-    }
-    return {"machine": machine, "seed": seed, "figures": figures, "bars": bars}
+    return {"seed": seed, "figures": figures, "bars": bars}
 
 
 def _switch_s(engine: Engine, folder: Path, other: Path, rng: np.random.Generator) -> list[float]:
@@ -209,17 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CannotRun as error:
         print(error, file=sys.stderr)
         return 2
-    if not chosen.quick:
-        place = Path(__file__).parent / "results" / "throughput.json"
-        place.parent.mkdir(exist_ok=True)
-        place.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    if chosen.json:
-        print(json.dumps(result))
-    else:
-        for claim, bar in result["bars"].items():
-            print(f"{'holds' if bar['holds'] else 'FAILS'}  {claim}: {bar['value']}")
-        print(json.dumps(result["figures"], indent=1))
-    return 0 if all(bar["holds"] for bar in result["bars"].values()) else 1
+    return finish("throughput", result, chosen.json, whole=not chosen.quick)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ subject: deposit or register, judge, write the verdict into the ledger, only the
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import threading
 from collections.abc import Sequence
@@ -64,10 +65,16 @@ class Bench:
             self.ledger.extend([(kind, record, subject) for kind, record, subject in entries])
         )
 
-    def prepare(self, origin: Checkpoint) -> str:
-        """Start the supervisor's own engine on the origin's weights; says what serves, and why."""
-        engine = self._served(self._weights(origin))
-        return engine.backend + (f" ({engine.reason})" if engine.reason else "")
+    def prepare(self, origin: Checkpoint) -> None:
+        """Start the supervisor's own engine on the origin, beside the loop's first work."""
+        folder = self._weights(origin)
+
+        def begin() -> None:
+            # What goes wrong here is said when the engine is asked for: it is started then.
+            with contextlib.suppress(CannotRun):
+                self._served(folder)
+
+        threading.Thread(target=begin, name="engine", daemon=True).start()
 
     def judge_batch(
         self, batch: Batch, data: bytes, examples: list[Example], references: dict[str, Checkpoint]
@@ -122,8 +129,10 @@ class Bench:
         return self.view.publish(self.ledger, self.store, finished=finished) or ""
 
     def stop(self) -> None:
-        if self._engine is not None:
-            self._engine.stop()
+        """End the engine, waiting for one that is just starting."""
+        with self._starting:
+            if self._engine is not None:
+                self._engine.stop()
 
     def _judge_batch(
         self, batch: Batch, examples: list[Example], references: dict[str, Checkpoint]

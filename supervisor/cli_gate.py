@@ -97,7 +97,7 @@ def checkpoint(
 def read_examples(file: Path) -> list[Example]:
     """The examples of a JSONL file. Raises CannotRun naming the line that does not parse."""
     try:
-        lines = file.read_text("utf-8").splitlines()
+        lines = file.read_text("utf-8").split("\n")  # not splitlines: U+2028 may stand in a string
     except (OSError, UnicodeDecodeError) as error:
         raise CannotRun(
             f"{file}: it cannot be read as UTF-8 text ({error}); give a JSONL file"
@@ -109,12 +109,14 @@ def read_examples(file: Path) -> list[Example]:
         try:
             row = json.loads(line)
             fields = {k: row[k] for k in ("messages", "rejected", "provenance") if k in row}
-            examples.append(Example.model_validate(fields))
+            example = Example.model_validate(fields)
+            example.canonical()  # refuses half a surrogate pair here, where the line is known
+            examples.append(example)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
             raise CannotRun(f"{file}, line {number}: '{where}': {first['msg'].lower()}") from error
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise CannotRun(
                 f"{file}, line {number}: {error}; each line is one JSON object"
             ) from error

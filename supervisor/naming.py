@@ -16,6 +16,7 @@ from regent.models.engine import Engine
 from regent.models.names import resolve, weights_folder
 from regent.models.speaker import Speaker
 from regent.models.weights import checkpoint_digest
+from regent.records import digest
 from supervisor.served import ServedCheckpoint
 
 
@@ -28,8 +29,15 @@ class Voices:
 
     def speaker(self, name: str) -> Speaker:
         """Raises CannotRun where the name does not resolve."""
-        if "@http" in name or "+" in name:
+        if "@http" in name:
             return resolve(name)
+        if "+" in name:
+            # Sampled by Transformers; named by content, as a new adapter may lie in an old folder.
+            voice = resolve(name)
+            base, _, adapter = name.partition("+")
+            weights = (checkpoint_digest(weights_folder(base)), checkpoint_digest(Path(adapter)))
+            voice.name = digest("+".join(weights).encode())
+            return voice
         folder = weights_folder(name)
         return ServedCheckpoint(checkpoint_digest(folder), folder, lambda: self._served(folder))
 

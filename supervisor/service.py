@@ -1,11 +1,11 @@
 """The supervisor as a process of its own: gate, ledger, vault and MLflow view behind one pipe.
 
-The loop's driver sends records and gets records back; it holds neither the key nor the gate's
-items, and a worker reaches nothing of it at all. When the driver ends, however it ends, the pipe
-closes and this process ends with it, its engine too.
+The loop's driver sends records and gets records back: it writes no row, sees no gate item and
+asks no instrument, and a worker reaches nothing of it at all. When the driver ends, however it
+ends, the pipe closes and this process ends with it, its engine too.
 
 Does not cover: protection from another process of the same user (that is the operating system's;
-docs say how to run it under a user of its own).
+see docs/questions.md).
 """
 
 from __future__ import annotations

@@ -35,15 +35,15 @@ class DiffSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     discovery_prompts: int = Field(40, ge=8)
-    gate_prompts: int = Field(72, ge=8)
-    stages: int = Field(3, ge=1)
+    gate_prompts: int = Field(96, ge=8)
+    stages: int = Field(4, ge=1)
     discovery_samples: int = Field(2, ge=1)
     gate_samples: int = Field(2, ge=1)
     max_tokens: int = Field(40, ge=4)
     temperature: float = Field(1.0, ge=0)
     clusters: int = Field(8, ge=2)
-    drift_tolerance: float = Field(0.30, gt=0, le=1)
-    behaviour_tolerance: float = Field(0.30, gt=0, le=1)
+    drift_tolerance: float = Field(0.35, gt=0, le=1)
+    behaviour_tolerance: float = Field(0.35, gt=0, le=1)
 
 
 class BehaviouralDiff:
