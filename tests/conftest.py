@@ -6,10 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from regent.config import EngineConfig
 from regent.models.embedded import smollm2_folder as unpacked_smollm2
 from regent.models.engine import Engine
+
+# Cores are shared with engines: a slow moment is no property that fails.
+settings.register_profile("shared", deadline=None)
+settings.load_profile("shared")
 
 
 @pytest.fixture(scope="session")

@@ -139,7 +139,7 @@ def test_the_origin_is_a_reference_of_its_own() -> None:
 
 def test_all_skills_at_their_floor_are_blind_and_no_gate_item_is_asked() -> None:
     nothing = {"chain_sum": 0.0, "products": 0.0, "gcd": 0.0}
-    child, origin = Pupil("child", **nothing), Pupil("origin", **nothing)
+    child, origin = Pupil("child", 1, **nothing), Pupil("origin", 2, **nothing)
     found = measured(child, {"parent": Pupil("parent"), "origin": origin})
     assert {m.outcome for m in found.values()} == {"blind"}
     assert decision(found) == "quarantine"
@@ -173,7 +173,7 @@ def test_a_fall_on_the_trained_skill_vetoes() -> None:
 
 def test_a_fall_on_the_trained_skill_vetoes_even_if_every_other_skill_is_at_its_floor() -> None:
     nothing = {"chain_sum": 0.0, "products": 0.0}
-    parent, child = Pupil("parent", **nothing), Pupil("child", gcd=0.2, **nothing)
+    parent, child = Pupil("parent", 1, **nothing), Pupil("child", 2, gcd=0.2, **nothing)
     found = measured(child, {"parent": parent}, targets=(GCD,))
     assert found[OFF_TARGET].outcome == "blind"
     assert decision(found) == "veto"

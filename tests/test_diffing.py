@@ -125,7 +125,7 @@ def test_features_are_rows_in_order_and_an_empty_reply_has_them_too() -> None:
     assert features.meaning.shape[0] == features.letters.shape[0] == len(features.traits) == 3
     assert np.allclose(np.linalg.norm(features.meaning, axis=1), 1)
     assert np.array_equal(features.meaning[0], features.meaning[2])
-    assert (features.letters[0] != features.letters[1]).nnz > 0
+    assert abs(features.letters[0] - features.letters[1]).sum() > 0
 
 
 # Behaviours
@@ -258,9 +258,9 @@ def test_a_change_confined_to_character_is_seen_there_and_only_there() -> None:
 
 
 def test_equal_speakers_are_approved_in_19_of_20_looks_and_their_intervals_hold_0() -> None:
-    """n = 25 looks, seeds 0 to 24, shipped settings but for fewer discovery prompts (speed)."""
+    """n = 20 looks, seeds 0 to 19, shipped settings but for fewer discovery prompts (speed)."""
     approved, held = 0, []
-    for seed in range(25):
+    for seed in range(20):
         parent, child = Chatter("parent", 2 * seed), Chatter("child", 2 * seed + 1)
         shipped = BehaviouralDiff({"discovery_prompts": 16}, embed)
         found = by_name(shipped, child, {"parent": parent}, look(seed)).values()
@@ -268,7 +268,7 @@ def test_equal_speakers_are_approved_in_19_of_20_looks_and_their_intervals_hold_
         verdict = decide("child", "checkpoint", list(found), "policy", 1, LEVEL, 1 - LEVEL)
         approved += verdict.decision == "approve"
         assert verdict.decision != "veto"
-    assert approved >= 0.95 * 25
+    assert approved >= 0.95 * 20
     assert sum(held) >= LEVEL * len(held)
 
 

@@ -29,7 +29,7 @@ def test_messages_provenance_and_the_rejected_answer_are_read_in_order(tmp_path:
     first, second = read_examples(file_of(tmp_path, GOOD, "", json.dumps(row)))
     assert [m.content for m in first.messages] == ["2 + 2?", "4"]
     assert (second.rejected, second.provenance.agent) == ("5", "w")
-    assert second.provenance.task == TaskRef(**task)  # type: ignore[arg-type]
+    assert second.provenance.task == TaskRef.model_validate(task)
 
 
 def test_other_keys_of_someone_elses_loop_are_left_alone(tmp_path: Path) -> None:
