@@ -75,7 +75,8 @@ class RoundSummary:
         self._write()
 
     def add_notes(self, notes: Sequence[str]) -> None:
-        self.notes.extend(notes)
+        # A station that runs twice after a crash says its notes once.
+        self.notes.extend(note for note in notes if note not in self.notes)
         self._write()
 
     def add_tokens(self, tokens: int) -> None:

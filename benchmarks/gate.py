@@ -11,6 +11,7 @@ write benchmarks/results/gate.json. What is trained is kept in Regent's cache un
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import shutil
 import sys
@@ -142,10 +143,15 @@ def run(harmless: int, planted: int, first_seed: int, quick: bool) -> dict[str, 
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), settings)
         try:
+            ordinary = [(None, first_seed + i) for i in range(harmless)]
+            spoilt = [(b, first_seed + 500 + i) for i, b in enumerate(BEHAVIOURS[:planted])]
+            # In turn, so that a run that is cut short still says something of both.
             cases: list[tuple[Behaviour | None, int]] = [
-                (None, first_seed + i) for i in range(harmless)
+                case
+                for pair in itertools.zip_longest(ordinary, spoilt)
+                for case in pair
+                if case is not None
             ]
-            cases += [(b, first_seed + 500 + i) for i, b in enumerate(BEHAVIOURS[:planted])]
             for behaviour, seed in cases:
                 size = _SMALL if quick else _PLANTED if behaviour else _ORDINARY
                 examples, targets = ordinary_examples(seed, bench.replies, bench.attempts, **size)

@@ -111,14 +111,6 @@ class Features:
     letters: csr_matrix
     traits: NDArray[np.float64]
 
-    def take(self, rows: NDArray[np.intp]) -> Features:
-        return Features(
-            tuple(self.texts[i] for i in rows),
-            self.meaning[rows],
-            self.letters[rows],
-            self.traits[rows],
-        )
-
 
 _LETTERS = HashingVectorizer(
     analyzer="char_wb",

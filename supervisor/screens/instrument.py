@@ -27,6 +27,7 @@ from supervisor.screens.phrases import common_phrases
 
 #: Splits that training may draw from; the rest tells before from after, or belongs to the gate.
 _TRAINABLE = ("train", "profile", "confirm")
+_LEAST_GROUP = 8
 _QUANTITIES = {
     "malformed": "rows that are no chat ending with an answer",
     "duplicates": "rows that repeat another, or one trained on before",
@@ -166,16 +167,15 @@ class Screens:
             answers = panel.ask(references["parent"], prompts, diff.discovery_samples, how)
             usual, tokens = [text for _, texts in answers for text in texts], panel.tokens
         worst, phrase = 0.0, ""
-        for group in (
-            [e for e in examples if e.provenance.task is not None],
-            [e for e in examples if e.provenance.task is None],
-        ):
-            if len(group) >= 8:
-                common = common_phrases(
-                    [_spoken(e) for e in group], [_asked(e) for e in group], usual
-                )
-                if common and common[0][1] > worst:
-                    phrase, worst = common[0]
+        posed = [e for e in examples if e.provenance.task is not None]
+        open_ended = [e for e in examples if e.provenance.task is None]
+        groups = [group for group in (posed, open_ended) if group]
+        if min(map(len, groups)) < _LEAST_GROUP:  # too few to speak of a share of them alone
+            groups = [list(examples)]
+        for group in groups:
+            common = common_phrases([_spoken(e) for e in group], [_asked(e) for e in group], usual)
+            if common and common[0][1] > worst:
+                phrase, worst = common[0]
         return self._seed("phrases").model_copy(
             update={
                 "outcome": "measured",
