@@ -161,6 +161,25 @@ def gate_table(result: Mapping[str, Any]) -> str:
     return markdown(head, rows)
 
 
+def loop_table(result: Mapping[str, Any]) -> str:
+    """A whole run of the shipped configuration, round by round."""
+    rows = []
+    for number, one in enumerate(result["figures"]["rounds"], 1):
+        gains = "; ".join(
+            f"{skill.split('/')[-1]} {gain['before']:.0%} → {gain['after']:.0%} "
+            f"[{100 * gain['low']:+.0f}, {100 * gain['high']:+.0f}]"
+            for skill, gain in one["held_out"].items()
+        )
+        seconds = one["seconds"]
+        spent = f"{seconds['total'] / 60:.1f} ({seconds['supervise'] / seconds['total']:.0%})"
+        rows.append(
+            [number, one["gaps"], one["examples"], one["batch"], one["checkpoint"], gains, spent]
+        )
+    head = ["round", "gaps", "examples", "batch", "successor"]
+    head += ["held-out items, difference in points [95 %]", "minutes (supervising)"]
+    return markdown(head, rows)
+
+
 def throughput_table(result: Mapping[str, Any]) -> str:
     """Regent's path beside a bare client of the same server."""
     rows = [
@@ -181,6 +200,7 @@ _FROM_RESULTS: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "power-drift": ("power", power_drift_table),
     "power-capability": ("power", power_capability_table),
     "gate": ("gate", gate_table),
+    "loop": ("loop", loop_table),
     "throughput": ("throughput", throughput_table),
 }
 
