@@ -30,9 +30,12 @@ _CAPS = Caps(steps=1_000_000, tokens=1_000_000_000, seconds=3_600)
 class Sender:
     """A worker that sends given requests instead of playing tasks."""
 
+    async def begin(self, ticket: str, door: RayDoor) -> None:
+        """Take up the experiment, once: the desk counts beginnings."""
+        await door.begin(ticket)
+
     async def send(self, ticket: str, prompts: list[str], most: int, door: RayDoor) -> int:
         """Completion tokens of all replies; raises CannotRun where one failed."""
-        await door.begin(ticket)
         how = Sampling(most)
         replies = await asyncio.gather(
             *(
@@ -63,6 +66,10 @@ class WorkersPath:
             ray.get(self.desk.actor.open.remote(self.desk.secret, _plan(i), f"sender-{i}"))
             for i in range(WORKERS)
         ]
+
+        door = RayDoor(self.desk.actor)
+        pairs = zip(self.senders, self.tickets, strict=True)
+        ray.get([sender.begin.remote(ticket, door) for sender, ticket in pairs])
 
     def send(self, prompts: Sequence[str], most: int) -> int:
         """Completion tokens of the requests, each worker with its share of them."""
