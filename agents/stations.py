@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +16,26 @@ import numpy as np
 
 from agents import metrics
 from agents.anchors import anchor_conversations, anchor_examples
-from agents.bandit import Progress, shares
+from agents.bandit import shares
 from agents.code import code_version
 from agents.crew import run_experiments
 from agents.curator import assemble, profile_examples
 from agents.desk import Desk, EndpointAddress
+from agents.held_out import Scores, gains, held_out
 from agents.live import View
 from agents.planner import plan as plan_experiments
 from agents.profiler import gaps, guess_rates, profile, suspects
 from agents.proposals import chat_ask
+from agents.reading import Reading, State
 from agents.summary import RoundSummary
 from agents.training import train_on_ray
-from environments.skills import ItemResult, Node, examine, items, skill_tree
+from environments.skills import ItemResult, Node, skill_tree
 from regent.config import RunConfig
 from regent.errors import CannotRun
 from regent.models.endpoint import Endpoint
 from regent.models.engine import Engine
 from regent.models.speaker import Sampling
 from regent.records import (
-    Batch,
     CapabilityProfile,
     Checkpoint,
     Example,
@@ -51,11 +52,8 @@ from regent.store import Store
 from supervisor.record.ledger import Ledger
 from supervisor.record.vault import build_batch
 from supervisor.service import Supervisor, verdict_of
-from supervisor.statistics.exact import paired_difference
 
-State = Mapping[str, Any]
 Update = dict[str, Any]
-_HELD_OUT_ITEMS = 48
 _ANCHOR_TOKENS = 96
 
 
@@ -83,6 +81,7 @@ class Stations:
         )
         self.nodes = skill_tree(config.environments)
         self.code = code_version()
+        self.reading = Reading(self.store, self.ledger)
         self._on_station = on_station
         self._planner, self._worker = planner, worker
         self._summary: RoundSummary | None = None
@@ -110,7 +109,7 @@ class Stations:
         """Whether the run stops here for a person."""
         if self.config.on_quarantine != "wait" or not verdict_id:
             return False
-        return self.store.get_record(Verdict, verdict_id).decision == "quarantine"
+        return self.reading.verdict(verdict_id).decision == "quarantine"
 
     def reviewed(self, verdict_id: str) -> bool:
         return bool(self.supervisor.call("review_of", verdict_id=verdict_id))
@@ -119,8 +118,8 @@ class Stations:
         """What follows from a person's word on a quarantined subject."""
         if kind == "checkpoint":
             return {}
-        batch = self.store.get_record(Batch, state["batch"])
-        verdict = self.store.get_record(Verdict, state["batch_verdict"])
+        batch, _, _ = self.reading.batch(state["batch"])
+        verdict = self.reading.verdict(state["batch_verdict"])
         return {"released": self.supervisor.call("release_reviewed", batch=batch, verdict=verdict)}
 
     def _profile(self, state: State) -> Update:
@@ -161,14 +160,13 @@ class Stations:
 
     def _plan(self, state: State) -> Update:
         round_ = state["round"]
-        past = [ExperimentPlan.from_canonical(row.payload) for row in self.ledger.rows("plan")]
+        past = self.reading.past_plans()
         made = [plan for plan in past if plan.round == round_]
         if not made:
-            found = [self.store.get_record(Gap, gap) for gap in state["gaps"]]
+            found = self.reading.gaps(state)
             rng = np.random.default_rng([self.config.seed, round_, 5])
-            budget = shares(
-                found, self._history(), rng, guessing=guess_rates(found, self.config.seed)
-            )
+            guessing = guess_rates(found, self.config.seed)
+            budget = shares(found, self.reading.history(), rng, guessing=guessing)
             address = self._planner or self._address(state["champion"])
             ask = chat_ask(address.base_url, address.api_key, address.model)
             made, notes = plan_experiments(
@@ -181,8 +179,7 @@ class Stations:
         return {"plans": [plan.id for plan in made]}
 
     def _experiment(self, state: State) -> Update:
-        plans = [self.store.get_record(ExperimentPlan, plan) for plan in state["plans"]]
-        due = [plan for plan in plans if self.ledger.find("experiment", plan.id) is None]
+        plans = self.reading.plans(state)
         self.desk.serve(self._worker or self._address(state["champion"]))
 
         def keep(plan: ExperimentPlan, trajectories: list[Trajectory]) -> None:
@@ -197,19 +194,20 @@ class Stations:
             self.supervisor.append(rows)
             self.view.tokens(sum(trajectory.tokens for trajectory in trajectories))
 
-        run_experiments(due, self.desk, self.config.experiment, self._on_worker, keep)
-        self._round(state["round"]).note_trajectories(plans, self._trajectories(state))
+        run_experiments(
+            self.reading.due(plans), self.desk, self.config.experiment, self._on_worker, keep
+        )
+        self._round(state["round"]).note_trajectories(plans, self.reading.trajectories(state))
         return {}
 
     def _assemble(self, state: State) -> Update:
         round_ = state["round"]
-        plans = [self.store.get_record(ExperimentPlan, plan) for plan in state["plans"]]
-        targets = sorted({f"{plan.environment}/{plan.skill}" for plan in plans})
+        targets = self.reading.target_skills(state)
         answers = [_result(row) for row in json.loads(self.store.get(state["answers"]))]
         replay = profile_examples(answers, state["champion"], self.code, targets)
         replay += self._rehearsed(state)
         examples, notes = assemble(
-            self._trajectories(state),
+            self.reading.trajectories(state),
             replay,
             self.config.curate,
             self.config.seed,
@@ -231,18 +229,15 @@ class Stations:
         return {"batch": batch.id}
 
     def _judge_batch(self, state: State) -> Update:
-        batch = self.store.get_record(Batch, state["batch"])
-        examples = [self.store.get_record(Example, example) for example in batch.examples]
-        answer = self.supervisor.judge_batch(
-            batch, self.store.get(batch.bytes_digest), examples, self._references(state)
-        )
+        batch, data, examples = self.reading.batch(state["batch"])
+        answer = self.supervisor.judge_batch(batch, data, examples, self.reading.references(state))
         verdict = self._judged(state["round"], "batch", answer)
         return {"batch_verdict": verdict.id, "released": answer["released"]}
 
     def _train(self, state: State) -> Update:
         round_ = state["round"]
-        parent = self._checkpoint(state["champion"])
-        targets = self._targets(state)
+        parent = self.reading.checkpoint(state["champion"])
+        targets = self.reading.targets(state)
         before = self._held_out(state["champion"], targets, round_)
         trained = train_on_ray(
             self.folder,
@@ -259,13 +254,16 @@ class Stations:
         )
         self.engine.switch(trained.folder)
         after = self._held_out(trained.checkpoint.id, targets, round_)
-        self._show_gains(round_, before, after)
+        for skill, gain in gains(before, after).items():
+            self._round(round_).note_held_out(skill, gain)
+            self.view.gain(skill, gain["before"], gain["after"], gain["low"], gain["high"])
+            metrics.set_held_out_accuracy(skill, gain["after"])
         return {"candidate": trained.checkpoint.id}
 
     def _judge_checkpoint(self, state: State) -> Update:
-        candidate = self._checkpoint(state["candidate"])
+        candidate = self.reading.checkpoint(state["candidate"])
         answer = self.supervisor.judge_checkpoint(
-            candidate, self._references(state), self._target_skills(state)
+            candidate, self.reading.references(state), self.reading.target_skills(state)
         )
         verdict = self._judged(state["round"], "checkpoint", answer)
         return {"checkpoint_verdict": verdict.id}
@@ -275,7 +273,7 @@ class Stations:
         round_, champion = state["round"], state["champion"]
         promoted = False
         if state.get("candidate") and state.get("checkpoint_verdict"):
-            verdict = self.store.get_record(Verdict, state["checkpoint_verdict"])
+            verdict = self.reading.verdict(state["checkpoint_verdict"])
             word = self.supervisor.call("review_of", verdict_id=verdict.id)
             promoted = verdict.decision == "approve" or word == "release"
             if promoted:
@@ -323,51 +321,11 @@ class Stations:
         self._round(state["round"]).add_tokens(sum(reply.tokens for reply in replies))
         return anchor_examples(asked, replies, state["champion"], self.code)
 
-    def _held_out(
-        self, checkpoint: str, targets: list[Node], round_: int
-    ) -> dict[str, list[float]]:
-        """1.0 right or 0.0 wrong on fresh held-out items, by skill; NaN where no reply came."""
-        endpoint = self._champion(checkpoint)
-        refs = [
-            ref
-            for node in targets
-            for ref in items(node, _HELD_OUT_ITEMS, self.config.seed * 1000 + round_, "held_out")
-        ]
-        results = examine(endpoint, refs)
-        self._round(round_).add_tokens(sum(result.tokens for result in results))
-        by_skill: dict[str, list[float]] = {}
-        for result in results:
-            name = f"{result.ref.environment}/{result.ref.skill}"
-            by_skill.setdefault(name, []).append(
-                np.nan if result.score is None else float(result.correct)
-            )
-        return by_skill
-
-    def _show_gains(
-        self, round_: int, before: dict[str, list[float]], after: dict[str, list[float]]
-    ) -> None:
-        for skill in sorted(before):
-            left, right = np.array(before[skill]), np.array(after[skill])
-            both = ~(np.isnan(left) | np.isnan(right))
-            left, right, n = left[both], right[both], int(both.sum())
-            if not n:
-                continue
-            _, low, high = paired_difference(
-                int(((left == 1) & (right == 0)).sum()),
-                int(((left == 0) & (right == 1)).sum()),
-                n,
-                0.95,
-            )
-            gain = {
-                "before": float(left.mean()),
-                "after": float(right.mean()),
-                "low": low,
-                "high": high,
-                "n": n,
-            }
-            self._round(round_).note_held_out(skill, gain)
-            self.view.gain(skill, gain["before"], gain["after"], low, high)
-            metrics.set_held_out_accuracy(skill, gain["after"])
+    def _held_out(self, checkpoint: str, targets: list[Node], round_: int) -> Scores:
+        seed = self.config.seed * 1000 + round_
+        scores, tokens = held_out(self._champion(checkpoint), targets, seed)
+        self._round(round_).add_tokens(tokens)
+        return scores
 
     def _judged(self, round_: int, kind: str, answer: dict[str, Any]) -> Verdict:
         verdict = verdict_of(answer)
@@ -382,43 +340,8 @@ class Stations:
             self.view.note(f"canary ({canary['kind_of_harm']}): {word}")
         return verdict
 
-    def _targets(self, state: State) -> list[Node]:
-        """The nodes that this round's batch means to change."""
-        plans = [self.store.get_record(ExperimentPlan, plan) for plan in state["plans"]]
-        return sorted({Node(plan.environment, plan.skill, plan.level) for plan in plans})
-
-    def _target_skills(self, state: State) -> list[str]:
-        return sorted({node.skill_name for node in self._targets(state)})
-
-    def _trajectories(self, state: State) -> list[Trajectory]:
-        found = []
-        for plan in state["plans"]:
-            row = self.ledger.find("experiment", plan)
-            for trajectory in row.fields()["trajectories"] if row else ():
-                found.append(self.store.get_record(Trajectory, trajectory))
-        return found
-
-    def _history(self) -> list[Progress]:
-        """Held-out accuracy before and after, of the rounds so far."""
-        return [
-            Progress(
-                skill, row.fields()["round"], gain["before"], gain["after"], gain["n"], gain["n"]
-            )
-            for row in self.ledger.rows("round")
-            for skill, gain in row.fields()["held_out"].items()
-        ]
-
-    def _checkpoint(self, id_: str) -> Checkpoint:
-        return self.store.get_record(Checkpoint, id_)
-
-    def _references(self, state: State) -> dict[str, Checkpoint]:
-        return {
-            "parent": self._checkpoint(state["champion"]),
-            "origin": self._checkpoint(state["origin"]),
-        }
-
     def _serve(self, checkpoint: str) -> Checkpoint:
-        record = self._checkpoint(checkpoint)
+        record = self.reading.checkpoint(checkpoint)
         self.engine.ensure()
         self.engine.switch(self.folder / "checkpoints" / record.name)
         return record

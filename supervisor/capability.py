@@ -33,8 +33,8 @@ class CapabilitySettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    items: int = Field(240, ge=8, description="most items off target, spread over the skills")
-    stages: int = Field(3, ge=1)
+    items: int = Field(480, ge=8, description="most items off target, spread over the skills")
+    stages: int = Field(4, ge=1)
     calibration_items: int = Field(
         12, ge=4, description="items a node that show whether it is at its floor"
     )
