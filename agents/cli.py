@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +16,7 @@ from rich.console import Console
 
 from environments import cli as environments_cli
 from regent.config import load_config, load_policy
-from regent.errors import CannotRun
+from regent.errors import one_line
 from supervisor import cli_gate, cli_record
 
 app = typer.Typer(
@@ -32,6 +30,7 @@ app.add_typer(environments_cli.app, name="env")
 app.add_typer(cli_record.app)
 app.add_typer(cli_gate.app, name="gate")
 
+_STOPPED = "stopped; `regent resume RUN` goes on from here"
 Json = Annotated[
     bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")
 ]
@@ -50,7 +49,7 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run the loop: find gaps, experiment, collect, judge, train, judge, promote."""
-    with _one_line():
+    with one_line(_STOPPED):
         from agents.run import fresh_folder, start
 
         given = load_config(config)
@@ -73,7 +72,7 @@ def resume(
     as_json: Json = False,
 ) -> None:
     """Go on with a run that was cut off, or that waited for a review."""
-    with _one_line():
+    with one_line(_STOPPED):
         from agents.run import resume as go_on
 
         _watch(folder, as_json, lambda view: go_on(folder, view))
@@ -85,7 +84,7 @@ def status(
     as_json: Json = False,
 ) -> None:
     """What a run is doing, or did: rounds, gains, verdicts, budget, canaries, where to look."""
-    with _one_line():
+    with one_line():
         from agents.status import show
         from agents.status import status as look
 
@@ -119,19 +118,6 @@ def _watch(folder: Path, as_json: bool, work: Any) -> None:
         Console().print(show(summary))
     if code:
         raise typer.Exit(code)
-
-
-@contextmanager
-def _one_line() -> Iterator[None]:
-    """CannotRun is one line on stderr and exit code 2; Ctrl-C says how to go on."""
-    try:
-        yield
-    except CannotRun as error:
-        typer.echo(f"regent: {error}", err=True)
-        raise typer.Exit(2) from error
-    except KeyboardInterrupt:
-        typer.echo("regent: stopped; `regent resume RUN` goes on from here", err=True)
-        raise typer.Exit(2) from None
 
 
 def main() -> None:

@@ -152,7 +152,9 @@ def _run(
     run = RunFolder(
         folder,
         config,
-        Ledger(f"sqlite:///{folder.resolve() / 'ledger.sqlite'}", folder / "supervisor"),
+        Ledger(
+            f"sqlite:///{folder.resolve() / 'ledger.sqlite'}", folder / "supervisor", read_only=True
+        ),
         Store(folder / "store"),
     )
     state.set(

@@ -77,7 +77,7 @@ class Stations:
         self.engine, self.desk, self.supervisor, self.view = engine, desk, supervisor, view
         self.store = Store(folder / "store")
         self.ledger = Ledger(
-            f"sqlite:///{folder.resolve() / 'ledger.sqlite'}", folder / "supervisor"
+            f"sqlite:///{folder.resolve() / 'ledger.sqlite'}", folder / "supervisor", read_only=True
         )
         self.nodes = skill_tree(config.environments)
         self.code = code_version()

@@ -47,7 +47,9 @@ class Trainer:
         seed: int,
         round: int,
     ) -> Trained:
-        ledger = Ledger(f"sqlite:///{folder / 'ledger.sqlite'}", folder / "supervisor")
+        ledger = Ledger(
+            f"sqlite:///{folder / 'ledger.sqlite'}", folder / "supervisor", read_only=True
+        )
 
         def note(done: int, total: int, loss: float) -> None:
             self._progress = (done, total, loss)

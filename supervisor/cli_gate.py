@@ -6,15 +6,14 @@ Exit codes: 0 approve · 1 veto · 3 quarantine · 2 could not run (one line say
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from pydantic import ValidationError
 
-from regent.errors import CannotRun
+from regent.errors import CannotRun, one_line
 from regent.models.speaker import Speaker
 from regent.records import Checkpoint, Example, Reference, Verdict
 
@@ -58,7 +57,7 @@ def batch(
     as_json: Json = False,
 ) -> None:
     """Judge training data before anything is trained on it."""
-    with _one_line():
+    with one_line():
         from supervisor.record.vault import build_batch
 
         examples = read_examples(file)
@@ -82,7 +81,7 @@ def checkpoint(
     as_json: Json = False,
 ) -> None:
     """Judge a successor before it succeeds."""
-    with _one_line():
+    with one_line():
 
         def judge(session: _Session) -> Verdict:
             speaker = session.speaker(model)
@@ -170,12 +169,3 @@ def _judged(
         for reason in verdict.reasons:
             typer.echo(f"  {reason}")
     raise typer.Exit(_CODES[verdict.decision])
-
-
-@contextmanager
-def _one_line() -> Iterator[None]:
-    try:
-        yield
-    except CannotRun as error:
-        typer.echo(f"regent: {error}", err=True)
-        raise typer.Exit(2) from error

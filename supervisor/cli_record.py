@@ -6,15 +6,13 @@ Exit codes: 0 done or all sound · 1 something was altered · 2 could not run (o
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from regent.errors import CannotRun
+from regent.errors import CannotRun, one_line
 
 app = typer.Typer(no_args_is_help=True)
 audit = typer.Typer(no_args_is_help=True, help="Check a run's record, and where things came from.")
@@ -31,16 +29,6 @@ class Action(StrEnum):
     release = "release"
     reject = "reject"
     revoke = "revoke"
-
-
-@contextmanager
-def _one_line() -> Iterator[None]:
-    """CannotRun is printed as its line, on stderr, and exits with 2."""
-    try:
-        yield
-    except CannotRun as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(2) from error
 
 
 def _print(value: dict[str, Any], text: str, as_json: bool) -> None:
@@ -60,7 +48,7 @@ def review(
     from supervisor.record.folder import open_run
     from supervisor.review import Review
 
-    with _one_line():
+    with one_line():
         opened = open_run(run)
         desk = Review(opened.ledger, opened.vault)
         if action is Action.list:
@@ -93,7 +81,7 @@ def verify(run: Run, as_json: Json = False) -> None:
     """Recompute the chain and every digest, and compare the MLflow view. Exit 1: altered."""
     from supervisor.record.verification import verify as verify_run
 
-    with _one_line():
+    with one_line():
         found = verify_run(run)
     problems = [str(problem) for problem in found if problem.altered]
     notes = [str(problem) for problem in found if not problem.altered]
@@ -115,7 +103,7 @@ def why(
     from supervisor.record.lineage import render
     from supervisor.record.lineage import why as lineage_of
 
-    with _one_line():
+    with one_line():
         opened = open_run(run)
         links = lineage_of(opened.ledger, opened.store, id)
         _print({"lineage": [link.as_dict() for link in links]}, render(links), as_json)
@@ -127,7 +115,7 @@ def publish(run: Run, as_json: Json = False) -> None:
     from supervisor.record.folder import open_run
     from supervisor.record.verification import audit_view
 
-    with _one_line():
+    with one_line():
         opened = open_run(run)
         view = audit_view(opened)
         problem = view.publish(opened.ledger, opened.store, whole=True)

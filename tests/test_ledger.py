@@ -253,6 +253,17 @@ def test_a_locked_database_is_one_line(tmp_path: Path) -> None:
     ledger.append("note", {"late": True})
 
 
+def test_a_reader_leaves_the_private_key_alone(tmp_path: Path) -> None:
+    filled(tmp_path)
+    url = f"sqlite:///{tmp_path / 'ledger.sqlite'}"
+    reader = Ledger(url, tmp_path / "supervisor", read_only=True)
+    assert reader.verify() == []
+    with pytest.raises(CannotRun, match="private key"):
+        reader.append("note", {"from": "a reader"})
+    with pytest.raises(CannotRun, match="no rows"):
+        Ledger(f"sqlite:///{tmp_path / 'new.sqlite'}", tmp_path / "supervisor", read_only=True)
+
+
 @pytest.mark.parametrize("url", ["nonsense", "sqlite:////no/such/folder/ledger.sqlite"])
 def test_a_url_that_leads_nowhere_is_one_line(tmp_path: Path, url: str) -> None:
     with pytest.raises(CannotRun) as raised:

@@ -51,14 +51,16 @@ class KeyPair:
         return True
 
 
-def load(folder: Path) -> KeyPair | None:
+def load(folder: Path, *, public_only: bool = False) -> KeyPair | None:
     """The key pair kept in `folder` (or its public half), None if neither file is there.
+
+    `public_only` reads the public half alone.
 
     Raises CannotRun if a key file is there but does not hold a key.
     """
     private, public = folder / PRIVATE, folder / PUBLIC
     try:
-        if private.exists():
+        if private.exists() and not public_only:
             key = serialization.load_pem_private_key(private.read_bytes(), password=None)
             if not isinstance(key, Ed25519PrivateKey):
                 raise CannotRun(f"{private}: not an Ed25519 key; restore it from a copy")

@@ -104,9 +104,12 @@ class Ledger:
 
     An empty database gets its genesis row, which names the public key. Opening an existing one
     makes no key: without the private half it can be read and verified, and append refuses.
+    `read_only` leaves the private half alone even where it lies there, for whoever only reads.
     """
 
-    def __init__(self, url: str, key_folder: Path, *, busy_s: float = 30.0) -> None:
+    def __init__(
+        self, url: str, key_folder: Path, *, busy_s: float = 30.0, read_only: bool = False
+    ) -> None:
         self.url, self.key_folder = url, Path(key_folder)
         self._thread_lock = threading.Lock()
         try:
@@ -121,8 +124,10 @@ class Ledger:
         with self._speaking():
             tip = self._tip() if sa.inspect(self._engine).has_table("ledger") else None
         if tip is not None:
-            self.pair = keys.load(self.key_folder)
+            self.pair = keys.load(self.key_folder, public_only=read_only)
             return
+        if read_only:
+            raise CannotRun(f"ledger {url} holds no rows; give the ledger of a run that was begun")
         self.pair = keys.make_or_load(self.key_folder)
         if (self.key_folder / HEAD).exists():
             raise CannotRun(

@@ -76,18 +76,13 @@ def _stored(run: RunFolder, rows: list[Row]) -> Iterator[Problem]:
 
 
 def _weights(run: RunFolder, rows: list[Row]) -> Iterator[Problem]:
-    """Checkpoint folders against their digests. The origin's, where the `run` row names it."""
-    begun = next((row.fields() for row in rows if row.kind == "run"), {})
+    """Checkpoint folders, the origin's too, against their digests."""
     for row in rows:
         if row.kind != "checkpoint":
             continue
         fields = row.fields()
         folder = run.checkpoints / fields["name"]
         where = f"checkpoint {fields['name']} ({row.subject[:12]})"
-        if not fields["training_run"] and not folder.is_dir():
-            if not begun.get("origin_folder"):
-                continue
-            folder = Path(begun["origin_folder"])
         if not folder.is_dir():
             yield Problem(where, f"its folder {folder} is missing")
             continue
