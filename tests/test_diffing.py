@@ -11,19 +11,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from regent.models.speaker import Conversation, Sampling, Speaker
 from regent.records import Checkpoint, Measurement, Reference
 from supervisor.diffing.behaviours import Behaviour, find_phrases, most_behaviours
 from supervisor.diffing.comparison import Responses, compare, discover
-from supervisor.diffing.features import TRAITS, featurise, remembering
+from supervisor.diffing.features import TRAITS, featurise
 from supervisor.diffing.instrument import BehaviouralDiff
 from supervisor.diffing.panel import Panel
 from supervisor.diffing.prompts import STRATA, Stratum, draw, draw_all, load
@@ -118,19 +117,6 @@ def shifts(
 )
 def test_each_trait_is_seen_where_it_is_and_nowhere_else(text: str, traits: set[str]) -> None:
     assert {name for name, shows in TRAITS.items() if shows(text)} == traits
-
-
-def test_a_text_is_embedded_once_and_comes_back_in_its_place() -> None:
-    asked: list[str] = []
-
-    def counting(texts: Sequence[str]) -> NDArray[np.float32]:
-        asked.extend(texts)
-        return np.array([[float(len(text)), 1.0] for text in texts], dtype=np.float32)
-
-    once = remembering(counting)
-    once(["a", "bb", "a"])
-    assert once(["ccc", "bb"])[:, 0].tolist() == [3.0, 2.0]
-    assert asked == ["a", "bb", "ccc"]
 
 
 def test_features_are_rows_in_order_and_an_empty_reply_has_them_too() -> None:

@@ -112,19 +112,6 @@ class Features:
     traits: NDArray[np.float64]
 
 
-def remembering(embed: Embed) -> Embed:
-    """`embed`, asked once a text: a look in stages sees its first responses again at each stage."""
-    kept: dict[str, NDArray[np.float32]] = {}
-
-    def look_up(texts: Sequence[str]) -> NDArray[np.float32]:
-        new = list(dict.fromkeys(text for text in texts if text not in kept))
-        if new:
-            kept.update(zip(new, embed(new), strict=True))
-        return np.stack([kept[text] for text in texts])
-
-    return look_up
-
-
 _LETTERS = HashingVectorizer(
     analyzer="char_wb",
     ngram_range=(2, 5),

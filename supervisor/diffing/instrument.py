@@ -20,7 +20,7 @@ from regent.models.speaker import Sampling, Speaker
 from regent.records import Measurement, Reference, canonical_json, digest
 from supervisor.diffing.behaviours import Behaviour, most_behaviours
 from supervisor.diffing.comparison import Comparison, Responses, Shift, compare, discover
-from supervisor.diffing.features import Embed, remembering
+from supervisor.diffing.features import Embed
 from supervisor.diffing.panel import Panel
 from supervisor.diffing.prompts import STRATA, Prompt, Stratum, draw
 from supervisor.instrument import Candidate, Look
@@ -71,8 +71,7 @@ class BehaviouralDiff:
     ) -> Sequence[Measurement]:
         if candidate.speaker is None:
             raise ValueError("the diff needs a checkpoint that can be asked")
-        embed = remembering(self._embed or _minilm())
-        session = _Session(self.settings, candidate.speaker, look, embed)
+        session = _Session(self.settings, candidate.speaker, look, self._embed or _minilm())
         by_name: dict[str, dict[Stratum, Comparison]] = {}
         # As many as there can be, whatever is found: the level is fixed before the data.
         voters = len(references) * len(STRATA) * most_behaviours(self.settings.clusters)
