@@ -141,6 +141,7 @@ def _run(
         ("checkpoint", origin, None),
     ]
     supervisor.append(rows)
+    supervisor.call("prepare", origin=origin)  # its engine starts beside ours
     served = _begin(
         f"starting the engine on {config.model}", view, lambda: _engine(folder, config, origin)
     )

@@ -66,7 +66,7 @@ class Bench:
         )
 
     def prepare(self, origin: Checkpoint) -> None:
-        """Start the supervisor's own engine on the origin, beside the loop's first work."""
+        """Start the supervisor's own engine on the origin, beside whatever else is starting."""
         folder = self._weights(origin)
 
         def begin() -> None:
@@ -129,10 +129,11 @@ class Bench:
         return self.view.publish(self.ledger, self.store, finished=finished) or ""
 
     def stop(self) -> None:
-        """End the engine, waiting for one that is just starting."""
-        with self._starting:
+        """End the engine. One that is just starting ends with this process, by its guard."""
+        if self._starting.acquire(timeout=1.0):
             if self._engine is not None:
                 self._engine.stop()
+            self._starting.release()
 
     def _judge_batch(
         self, batch: Batch, examples: list[Example], references: dict[str, Checkpoint]
