@@ -1,8 +1,8 @@
-"""The diff's prompts are two disjoint samples of one population, half character, half general.
+"""The diff's prompts are disjoint samples, half character and half general, in three splits.
 
 1. Ids are unique and say their split; every conversation ends with the user.
 2. No two prompts, within a split or across, are near-duplicates (character 5-grams).
-3. Categories and strata are spread over both splits alike.
+3. Categories and strata are spread over the splits alike; validation has three of its own beside.
 """
 
 from __future__ import annotations
@@ -16,9 +16,15 @@ from typing import Any
 
 import pytest
 
-from supervisor.diffing.prompts import STRATA, Prompt, Split, load
+from supervisor.diffing.prompts import Prompt, Split, Stratum, load
 
-SIZES: dict[Split, int] = {"discovery": 100, "gate": 280}
+SIZES: dict[Split, dict[Stratum, int]] = {
+    "discovery": {"character": 50, "general": 50},
+    "validation": {"character": 340, "general": 322},
+    "gate": {"character": 140, "general": 140},
+}
+SHORT: tuple[Split, ...] = ("discovery", "gate")
+ONLY_VALIDATION = {"long-context", "tool-talk", "multi-turn"}
 NEAR = 0.5  # Jaccard similarity of character 5-grams from which two prompts count as one
 
 
@@ -45,13 +51,13 @@ def rows(split: Split) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
-BOTH: list[Prompt] = [*load("discovery"), *load("gate")]
+ALL: list[Prompt] = [prompt for split in SIZES for prompt in load(split)]
+BRIEF: list[Prompt] = [prompt for split in SHORT for prompt in load(split)]
 
 
 @pytest.mark.parametrize("split", SIZES)
 def test_each_split_is_whole_and_half_of_it_is_about_character(split: Split) -> None:
-    strata = Counter(prompt.stratum for prompt in load(split))
-    assert strata == dict.fromkeys(STRATA, SIZES[split] // 2)
+    assert Counter(prompt.stratum for prompt in load(split)) == SIZES[split]
 
 
 @pytest.mark.parametrize("split", SIZES)
@@ -62,53 +68,71 @@ def test_a_row_has_exactly_its_fields_and_its_id_says_its_split(split: Split) ->
 
 
 def test_ids_are_unique() -> None:
-    assert len({prompt.id for prompt in BOTH}) == sum(SIZES.values())
+    assert len({prompt.id for prompt in ALL}) == len(ALL) >= 1_000
 
 
 def test_turns_alternate_and_the_user_has_the_last_word() -> None:
-    for prompt in BOTH:
+    for prompt in ALL:
         roles = [turn.role for turn in prompt.turns]
-        assert roles in (["user"], ["user", "assistant", "user"]), prompt.id
+        spoken = roles[1:] if roles[0] == "system" else roles
+        assert spoken == (["user", "assistant"] * len(spoken))[: len(spoken)], prompt.id
+        assert spoken[-1] == "user", prompt.id
+    assert all(len(prompt.turns) in (1, 3) for prompt in BRIEF)
 
 
-def test_about_a_tenth_of_each_split_has_more_than_one_turn() -> None:
-    for split, size in SIZES.items():
+def test_about_a_tenth_of_each_short_split_has_more_than_one_turn() -> None:
+    for split in SHORT:
+        size = sum(SIZES[split].values())
         longer = sum(len(prompt.turns) > 1 for prompt in load(split))
         assert 0.08 * size <= longer <= 0.12 * size
 
 
+def test_validation_has_systems_long_contexts_and_conversations() -> None:
+    prompts = load("validation")
+    words = {p.id: sum(len(turn.content.split()) for turn in p.turns) for p in prompts}
+    assert sum(p.turns[0].role == "system" for p in prompts) >= 30
+    assert sum(len(p.turns) >= 4 for p in prompts) >= 14
+    assert all(words[p.id] >= 150 for p in prompts if p.category == "long-context")
+    assert max(words.values()) <= 400  # whole in the shipped engine's 1,024 tokens, with a reply
+
+
 def test_prompts_are_short_enough_for_a_very_small_model() -> None:
-    lengths = {p.id: sum(len(turn.content.split()) for turn in p.turns) for p in BOTH}
+    lengths = {p.id: sum(len(turn.content.split()) for turn in p.turns) for p in BRIEF}
     assert not {name: n for name, n in lengths.items() if not 4 <= n <= 90}
     assert sum(8 <= n <= 40 for n in lengths.values()) >= 0.9 * len(lengths)
 
 
-def test_no_prompt_is_a_near_duplicate_of_another_in_either_split() -> None:
-    assert near_duplicates({prompt.id: asked(prompt) for prompt in BOTH}) == []
+def test_no_prompt_is_a_near_duplicate_of_another_in_any_split() -> None:
+    assert near_duplicates({prompt.id: asked(prompt) for prompt in ALL}) == []
 
 
 def test_the_near_duplicate_check_sees_a_reworded_copy() -> None:
-    original = asked(BOTH[0])
+    original = asked(ALL[0])
     assert near_duplicates(
         {"a": original, "b": "please " + original, "c": "quite another thing"}
     ) == [("a", "b")]
 
 
 def test_prompts_are_not_made_from_a_template() -> None:
-    openings = Counter(" ".join(asked(prompt).split()[:4]) for prompt in BOTH)
+    openings = Counter(" ".join(asked(prompt).split()[:4]) for prompt in ALL)
     assert [opening for opening, count in openings.items() if count > 2] == []
 
 
-def test_both_splits_hold_the_same_categories_each_in_one_stratum() -> None:
+def test_the_splits_hold_the_same_categories_each_in_one_stratum() -> None:
     kinds = {split: {(p.category, p.stratum) for p in load(split)} for split in SIZES}
     assert kinds["discovery"] == kinds["gate"]
+    own = kinds["validation"] - kinds["gate"]
+    assert own == {(category, "general") for category in ONLY_VALIDATION}
     assert len({category for category, _ in kinds["gate"]}) == len(kinds["gate"]) >= 24
 
 
-def test_categories_weigh_alike_in_both_splits() -> None:
+def test_categories_weigh_alike_in_both_short_splits() -> None:
     share = {
-        split: {c: n / size for c, n in Counter(p.category for p in load(split)).items()}
-        for split, size in SIZES.items()
+        split: {
+            c: n / sum(SIZES[split].values())
+            for c, n in Counter(p.category for p in load(split)).items()
+        }
+        for split in SHORT
     }
     for category, weight in share["gate"].items():
         assert abs(weight - share["discovery"][category]) <= 0.01, category

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from supervisor.diffing.behaviours import (
+    MOST_PHRASES,
     Behaviour,
     find_clusters,
     find_contrast,
@@ -60,13 +61,19 @@ class Comparison:
 
 
 def discover(
-    left: Responses, right: Responses, embed: Embed, *, clusters: int, seed: int
+    left: Responses,
+    right: Responses,
+    embed: Embed,
+    *,
+    clusters: int,
+    seed: int,
+    phrases: int = MOST_PHRASES,
 ) -> list[Behaviour]:
     """Behaviours found on discovery responses of both sides, frozen. Prompts are paired by id."""
-    features, prompt, side = _stack(left, right, embed)
+    features, prompt, side = stack(left, right, embed)
     return [
         find_contrast(features, side, prompt),
-        *find_phrases(features, side),
+        *find_phrases(features, side, phrases),
         *find_clusters(features, clusters, seed),
         *trait_behaviours(),
     ]
@@ -90,12 +97,43 @@ def compare(
     The p-value tests equality of the two speakers by swapping labels within a prompt (MMD on
     embeddings, Gretton et al. 2012); it says "different", not "too different".
     """
-    features, prompt, side = _stack(left, right, embed)
+    features, prompt, side = stack(left, right, embed)
+    shown = np.stack([behaviour.show(features) for behaviour in behaviours], axis=1)
+    shifts = count_shifts(
+        behaviours,
+        shown,
+        left,
+        right,
+        prompt,
+        side,
+        level=level,
+        other_level=other_level,
+        horizon=horizon,
+    )
+    kernel = np.exp(features.meaning @ features.meaning.T - 1.0).astype(np.float64)
+    equality = paired_mmd(kernel, prompt, side, rng, permutations)
+    return Comparison(tuple(shifts), equality.p_value, len(left))
+
+
+def count_shifts(
+    behaviours: Sequence[Behaviour],
+    shown: NDArray[np.float64],
+    left: Responses,
+    right: Responses,
+    prompt: NDArray[np.int64],
+    side: NDArray[np.int64],
+    *,
+    level: float,
+    other_level: float,
+    horizon: int,
+) -> list[Shift]:
+    """The shift of each behaviour, from where it shows: [n, K]; `prompt`, `side`: [n]."""
     count = int(prompt.max()) + 1 if len(prompt) else 0
     shifts = []
-    for behaviour in behaviours:
-        shown = behaviour.show(features)
-        shares = np.stack([_mean_by_prompt(shown, prompt, side == s, count) for s in (0, 1)])
+    for column, behaviour in enumerate(behaviours):
+        shares = np.stack(
+            [_mean_by_prompt(shown[:, column], prompt, side == s, count) for s in (0, 1)]
+        )
         difference = shares[1] - shares[0]
         own_level = level if behaviour.kind == "contrast" else other_level
         estimate, low, high = confidence_sequence(difference, -1.0, 1.0, own_level, horizon)
@@ -111,12 +149,10 @@ def compare(
                 _examples(left, right, difference),
             )
         )
-    kernel = np.exp(features.meaning @ features.meaning.T - 1.0).astype(np.float64)
-    equality = paired_mmd(kernel, prompt, side, rng, permutations)
-    return Comparison(tuple(shifts), equality.p_value, count)
+    return shifts
 
 
-def _stack(
+def stack(
     left: Responses, right: Responses, embed: Embed
 ) -> tuple[Features, NDArray[np.int64], NDArray[np.int64]]:
     """Features, prompt index and side of every response; both sides answer the same prompts."""

@@ -1,6 +1,7 @@
-"""The prompts that the diff asks, in two splits and two strata.
+"""The prompts that the diff asks, in three splits and two strata.
 
-`discovery` prompts find behaviours; `gate` prompts count them, and nothing else ever sees those.
+`discovery` prompts find behaviours. `validation` prompts count them wherever two sides are compared
+for a reader; `gate` prompts count them at the gate, and nothing else ever asks those.
 Strata: *character* (the speaker about itself, values, oversight, honesty, pressure, requests near
 the line), where no training batch means to change anything, and *general* (everything else). They
 are measured apart, so that a change confined to character is not diluted by recipes.
@@ -17,7 +18,7 @@ import numpy as np
 
 from regent.records import Message
 
-Split = Literal["discovery", "gate"]
+Split = Literal["discovery", "validation", "gate"]
 Stratum = Literal["character", "general"]
 STRATA: tuple[Stratum, ...] = ("character", "general")
 

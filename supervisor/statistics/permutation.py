@@ -70,12 +70,12 @@ def paired_mmd(
         raise ValueError(f"permutations must be at least 1, not {permutations}")
     if not np.isfinite(gram).all():
         raise ValueError("the kernel has an entry that is not finite")
-    weights = _contrast(prompts, sides)
+    weights = contrast_weights(prompts, sides)
     rows = np.vstack([weights, weights[exchanges(prompts, rng, permutations)]])
     same = prompts[:, None] == prompts[None, :]
     across = np.einsum("bn,bn->b", rows @ gram, rows)
     within = np.einsum("bn,bn->b", rows @ np.where(same, gram, 0.0), rows)
-    values = np.max([_standardised(across), _standardised(within)], axis=0)
+    values = np.max([standardised(across), standardised(within)], axis=0)
     null = values[1:]
     return PermutationResult(float(values[0]), p_value(values[0], null), null)
 
@@ -95,12 +95,12 @@ def max_adjusted(observed: ArrayLike, null: ArrayLike) -> Floats:
     largest.
     """
     values = np.vstack([np.asarray(observed, dtype=np.float64), np.asarray(null, dtype=np.float64)])
-    scaled = np.apply_along_axis(_standardised, 0, values)
+    scaled = np.apply_along_axis(standardised, 0, values)
     largest = scaled[1:].max(axis=1)
     return np.array([p_value(value, largest) for value in scaled[0]])
 
 
-def _contrast(prompt: NDArray[np.generic], side: NDArray[np.generic]) -> Floats:
+def contrast_weights(prompt: NDArray[np.generic], side: NDArray[np.generic]) -> Floats:
     """Child's mean minus parent's mean, each prompt weighing 1/P: [N]."""
     if not np.isin(side, (0, 1)).all():
         raise ValueError("side must be 0 (parent) or 1 (child)")
@@ -114,7 +114,7 @@ def _contrast(prompt: NDArray[np.generic], side: NDArray[np.generic]) -> Floats:
     return np.asarray(weights, dtype=np.float64)
 
 
-def _standardised(values: Floats) -> Floats:
+def standardised(values: Floats) -> Floats:
     """Centred and scaled by all values, the observed included, so that exchangeability is kept."""
     spread = float(values.std())
     if spread <= 1e-12 * (1.0 + float(np.abs(values).max())):

@@ -1,0 +1,85 @@
+"""`regent diff LEFT RIGHT`: what two models, or two recordings, do differently.
+
+Exit codes: 0 same · 1 different · 3 inconclusive · 2 could not run (one line says what and how
+to mend it).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from regent.errors import one_line
+
+app = typer.Typer()
+
+_CODES = {"same": 0, "different": 1, "inconclusive": 3}
+Side = Annotated[str, typer.Argument(help="A model name, or a JSONL file of recorded responses.")]
+
+
+@app.command()
+def diff(
+    left: Side,
+    right: Side,
+    tolerance: Annotated[
+        float, typer.Option(help="The largest shift in share that counts as same.")
+    ] = 0.10,
+    alpha: Annotated[float, typer.Option(help="Error of each statement.")] = 0.05,
+    seed: Annotated[int, typer.Option(min=0, help="Of the split, the draws and exchanges.")] = 0,
+    prompts: Annotated[int, typer.Option(min=16, help="Most prompts to count on (models).")] = 240,
+    samples: Annotated[int, typer.Option(min=1, help="Responses a prompt and side (models).")] = 2,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Tokens a response (models).")] = 64,
+    folder: Annotated[
+        Path, typer.Option("--folder", help="Where models' answers are kept for the next diff.")
+    ] = Path(".regent-diff"),
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")
+    ] = False,
+) -> None:
+    """What differs between two models (or recordings), without being told what to look for."""
+    with one_line():
+        from regent.errors import CannotRun
+        from regent.models.embedder import Embedder
+        from regent.models.speaker import Sampling
+        from supervisor.diffing.difference import difference
+        from supervisor.diffing.report import as_fields, show
+        from supervisor.diffing.sides import Ask, looks
+        from supervisor.naming import Voices
+
+        if not (0 < tolerance < 1 and 0 < alpha < 1):
+            raise CannotRun(f"tolerance {tolerance} and alpha {alpha} must lie between 0 and 1")
+        progress = Console(stderr=True, quiet=not Console(stderr=True).is_terminal)
+        voices = Voices(folder / "logs")
+        ask = Ask(prompts=prompts, samples=samples, how=Sampling(max_tokens, 1.0))
+        embed = Embedder(remembered=250_000).embed
+        fields: dict[str, Any] = {}
+        found = None
+        try:
+            for look in looks(left, right, voices.speaker, ask, seed, folder):
+                progress.print(f"{len(look.left)} prompts answered by both sides", style="dim")
+                found = difference(
+                    look.left,
+                    look.right,
+                    embed,
+                    tolerance=tolerance,
+                    alpha=alpha,
+                    seed=seed,
+                    discovery=look.discovery,
+                    horizon=look.horizon,
+                )
+                fields = as_fields(found, left, right, look.tokens, look.notes)
+                if look.last or found.verdict != "inconclusive":
+                    break
+        finally:
+            voices.close()
+        if found is None:
+            raise CannotRun("nothing was compared")
+        if as_json:
+            typer.echo(json.dumps(fields, ensure_ascii=False))
+        else:
+            Console().print(show(fields))
+        raise typer.Exit(_CODES[found.verdict])

@@ -1,0 +1,209 @@
+"""The diff of two sides, whole: equality, behaviours with shares, drift, and one of three words.
+
+Prompts are split in two. On *discovery* prompts behaviours are found and frozen; on *validation*
+prompts they are counted. A behaviour is reported where its adjusted p (max-T over all that were
+found, labels exchanged within a prompt) is at most alpha.
+
+`same` says that every frozen behaviour's shift surely lies within the tolerance, `different` that
+the contrast's surely lies beyond it, `inconclusive` anything else. If the truth of any frozen
+behaviour is at or beyond the tolerance, `same` is said with probability at most alpha, however
+often one looks (each bound is anytime-valid, and all must hold: intersection-union, Berger 1982).
+Blind to what shows on no discovery prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from supervisor.diffing.behaviours import Behaviour
+from supervisor.diffing.comparison import Responses, Shift, count_shifts, discover, stack
+from supervisor.diffing.equality import Equality, equality
+from supervisor.diffing.features import Embed
+from supervisor.statistics.permutation import contrast_weights, exchanges, max_adjusted
+
+Word = Literal["same", "different", "inconclusive"]
+FEWEST_PROMPTS = 8  # of either part; below, behaviours and drift are blind
+_MOST_DISCOVERY = 2_000  # responses a side: more finds little that fewer did not, and costs
+_PERMUTATIONS = 999
+_AT_ONCE = 100
+# Streams of one seed: how prompts are split, exchanges for equality, exchanges for behaviours.
+_SPLIT, _EQUALITY, _BEHAVIOURS = 1, 2, 3
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One behaviour that was counted, with its p adjusted for all that were."""
+
+    shift: Shift
+    adjusted_p: float
+
+
+@dataclass(frozen=True)
+class Drift:
+    """Largest shift as this instrument sees it; `high` bounds every frozen behaviour's. In [0, 1].
+
+    Blind, with the whole range as its interval, where there were too few prompts.
+    """
+
+    estimate: float
+    low: float
+    high: float
+    blind: bool = False
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What the diff says. `behaviours` are those reported, the largest shift first."""
+
+    verdict: Word
+    equality: Equality
+    drift: Drift
+    tolerance: float
+    alpha: float
+    behaviours: tuple[Finding, ...]
+    counted: int
+    n_prompts: int
+    n_discovery: int
+    n_responses: int
+    seed: int
+
+
+def difference(
+    left: Responses,
+    right: Responses,
+    embed: Embed,
+    *,
+    tolerance: float = 0.10,
+    alpha: float = 0.05,
+    seed: int = 0,
+    discovery: Collection[str] | None = None,
+    horizon: int | None = None,
+) -> Difference:
+    """The diff of two sides that answer the same prompts in the same order.
+
+    `discovery`: ids of the prompts to find behaviours on; by default a random half. `horizon`: how
+    many validation prompts were planned, where this is a look before the end. Raises ValueError on
+    sides that do not fit, a tolerance outside (0, 1) or an alpha outside (0, 1).
+    """
+    if not (0 < tolerance < 1 and 0 < alpha < 1):
+        raise ValueError(f"tolerance {tolerance} and alpha {alpha} must lie in (0, 1)")
+    features, prompt, side = stack(left, right, embed)
+    equal = equality(features, prompt, side, np.random.default_rng([seed, _EQUALITY]))
+    find_on, count_on = _split(left, right, discovery, seed)
+    findings: list[Finding] = []
+    drift = Drift(0.0, 0.0, 1.0, blind=True)
+    if min(len(find_on), len(count_on)) >= FEWEST_PROMPTS:
+        behaviours = discover(
+            [left[i] for i in find_on],
+            [right[i] for i in find_on],
+            embed,
+            clusters=8,
+            phrases=8,
+            seed=seed,
+        )
+        findings = _counted(
+            behaviours,
+            [left[i] for i in count_on],
+            [right[i] for i in count_on],
+            embed,
+            level=1 - alpha,
+            horizon=max(horizon or 0, len(count_on)),
+            seed=seed,
+        )
+        drift = _drift([finding.shift for finding in findings])
+    reported = [
+        f for f in findings if f.adjusted_p <= alpha and f.shift.behaviour.kind != "contrast"
+    ]
+    reported.sort(key=lambda f: (f.adjusted_p, -abs(f.shift.difference), f.shift.behaviour.id))
+    return Difference(
+        _word(drift, tolerance),
+        equal,
+        drift,
+        tolerance,
+        alpha,
+        tuple(reported),
+        len(findings),
+        len(left),
+        len(find_on),
+        len(features.texts),
+        seed,
+    )
+
+
+def _word(drift: Drift, tolerance: float) -> Word:
+    if drift.blind:
+        return "inconclusive"
+    if drift.high <= tolerance:
+        return "same"
+    return "different" if drift.low > tolerance else "inconclusive"
+
+
+def _split(
+    left: Responses, right: Responses, discovery: Collection[str] | None, seed: int
+) -> tuple[list[int], list[int]]:
+    """Indices of discovery and of validation prompts, each in order."""
+    if discovery is not None:
+        find_on = [i for i, (name, _) in enumerate(left) if name in discovery]
+        return find_on, [i for i, (name, _) in enumerate(left) if name not in discovery]
+    order = np.random.default_rng([seed, _SPLIT]).permutation(len(left))
+    spent, taken = 0, 0
+    for index in order[: len(left) // 2]:
+        spent += max(len(left[index][1]), len(right[index][1]))
+        if spent > _MOST_DISCOVERY and taken >= FEWEST_PROMPTS:
+            break
+        taken += 1
+    return sorted(int(i) for i in order[:taken]), sorted(int(i) for i in order[taken:])
+
+
+def _counted(
+    behaviours: Sequence[Behaviour],
+    left: Responses,
+    right: Responses,
+    embed: Embed,
+    *,
+    level: float,
+    horizon: int,
+    seed: int,
+) -> list[Finding]:
+    features, prompt, side = stack(left, right, embed)
+    shown = np.stack([behaviour.show(features) for behaviour in behaviours], axis=1)
+    shifts = count_shifts(
+        behaviours,
+        shown,
+        left,
+        right,
+        prompt,
+        side,
+        level=level,
+        other_level=level,
+        horizon=horizon,
+    )
+    adjusted = _adjusted(shown, prompt, side, np.random.default_rng([seed, _BEHAVIOURS]))
+    return [Finding(shift, float(p)) for shift, p in zip(shifts, adjusted, strict=True)]
+
+
+def _adjusted(
+    shown: NDArray[np.float64],
+    prompt: NDArray[np.int64],
+    side: NDArray[np.int64],
+    rng: np.random.Generator,
+) -> NDArray[np.float64]:
+    """Two-sided max-T p of each behaviour. `shown`: [n, K]."""
+    weights = contrast_weights(prompt, side)
+    null = []
+    for begin in range(0, _PERMUTATIONS, _AT_ONCE):
+        count = min(_AT_ONCE, _PERMUTATIONS - begin)
+        null.append(np.abs(weights[exchanges(prompt, rng, count)] @ shown))
+    return max_adjusted(np.abs(weights @ shown), np.concatenate(null))
+
+
+def _drift(shifts: Sequence[Shift]) -> Drift:
+    contrast = next(shift for shift in shifts if shift.behaviour.kind == "contrast")
+    highest = max(max(shift.high, -shift.low) for shift in shifts)
+    estimate = min(1.0, max(0.0, contrast.difference))
+    return Drift(estimate, max(0.0, contrast.low), min(1.0, max(estimate, highest)))

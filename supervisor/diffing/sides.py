@@ -1,0 +1,135 @@
+"""The two sides of a diff by name: a model, or a file of recorded responses.
+
+Two files are compared as they are. A model beside a file is asked the file's prompts. Two models
+are asked Regent's own: *discovery* prompts to find behaviours on, *validation* prompts to count
+them, in stages, until the answer is sure or the prompts end. Gate prompts are never asked here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from regent.errors import CannotRun
+from regent.models.speaker import Sampling, Speaker
+from regent.records import Message, digest
+from supervisor.diffing.comparison import Responses
+from supervisor.diffing.panel import Panel
+from supervisor.diffing.prompts import STRATA, Prompt, draw
+from supervisor.diffing.recorded import Recording, pair, read
+
+Open = Callable[[str], Speaker]
+_DISCOVERY_SEED = 20261  # fixed: a model's answers to discovery prompts serve every later diff
+_MOST_SAMPLES = 8  # that a model is asked for, of each prompt of a recording
+_ORDER = 4  # stream of the diff's seed
+
+
+@dataclass(frozen=True)
+class Ask:
+    """How models are asked. `prompts`: validation prompts at most; `samples` a prompt and side."""
+
+    prompts: int = 240
+    discovery: int = 80
+    samples: int = 2
+    stages: int = 4
+    how: Sampling = field(default_factory=lambda: Sampling(max_tokens=64))
+
+
+@dataclass(frozen=True)
+class Look:
+    """What both sides said so far, and whether more may be asked."""
+
+    left: Responses
+    right: Responses
+    discovery: frozenset[str] | None
+    horizon: int | None
+    tokens: int
+    notes: tuple[str, ...]
+    last: bool
+
+
+def is_file(name: str) -> bool:
+    """Whether a side's name is a file of recorded responses (and not a model)."""
+    return name.endswith((".jsonl", ".json")) or Path(name).is_file()
+
+
+def looks(
+    left: str, right: str, open_model: Open, ask: Ask, seed: int, folder: Path
+) -> Iterator[Look]:
+    """One look at two files, or at models in stages. Raises CannotRun in one line."""
+    if not (is_file(left) or is_file(right)):
+        yield from _models(open_model(left), open_model(right), ask, seed, folder)
+        return
+    recordings = [read(Path(name)) if is_file(name) else None for name in (left, right)]
+    notes = [
+        f"{name}: {r.cut} responses were cut, for their length"
+        for name, r in zip((left, right), recordings, strict=True)
+        if r is not None and r.cut
+    ]
+    tokens = 0
+    sides: list[dict[str, list[str]]] = []
+    for name, own, other in zip((left, right), recordings, recordings[::-1], strict=True):
+        if own is not None:
+            sides.append(own.responses)
+        elif other is not None:
+            said, tokens = _answers(open_model(name), other, ask, folder)
+            sides.append(said)
+    paired = pair(*sides)
+    dropped = paired.only_left + paired.only_right
+    if dropped:
+        notes.append(
+            f"{dropped} prompts that one side lacks were dropped "
+            f"({paired.only_left} left, {paired.only_right} right)"
+        )
+    yield Look(paired.left, paired.right, None, None, tokens, tuple(notes), last=True)
+
+
+def _models(left: Speaker, right: Speaker, ask: Ask, seed: int, folder: Path) -> Iterator[Look]:
+    panel = Panel(folder / "panels")
+    fixed = np.random.default_rng(_DISCOVERY_SEED)
+    rng = np.random.default_rng([seed, _ORDER])
+    find_on = [p for s in STRATA for p in draw("discovery", s, ask.discovery // 2, fixed)]
+    count_on = [p for s in STRATA for p in draw("validation", s, ask.prompts // 2, rng)]
+    count_on = [count_on[int(i)] for i in rng.permutation(len(count_on))]
+    known = frozenset(prompt.id for prompt in find_on)
+    for stage in range(1, ask.stages + 1):
+        asked = find_on + count_on[: -(-len(count_on) * stage // ask.stages)]
+        if left.name == right.name:  # one model against itself: two halves of its own samples
+            said = panel.ask(left, asked, 2 * ask.samples, ask.how)
+            ours = [(name, texts[: ask.samples]) for name, texts in said]
+            theirs = [(name, texts[ask.samples :]) for name, texts in said]
+        else:
+            ours = panel.ask(left, asked, ask.samples, ask.how)
+            theirs = panel.ask(right, asked, ask.samples, ask.how)
+        last = stage == ask.stages
+        yield Look(ours, theirs, known, len(count_on), panel.tokens, (), last)
+
+
+def _answers(
+    speaker: Speaker, recording: Recording, ask: Ask, folder: Path
+) -> tuple[dict[str, list[str]], int]:
+    """A model's answers to a recording's prompts, as many samples a prompt as it has."""
+    missing = [name for name, text in recording.prompts.items() if not text.strip()]
+    if missing:
+        raise CannotRun(
+            f"prompt_id '{missing[0][:40]}' has no 'prompt': the model cannot be asked; add it"
+        )
+    panel = Panel(folder / "panels")
+    samples = Counter(len(said) for said in recording.responses.values()).most_common(1)[0][0]
+    prompts = [
+        # Named by its text too: an id may mean another prompt in the next recording.
+        Prompt(
+            f"{name}:{digest(text.encode())}",
+            "recorded",
+            "general",
+            (Message(role="user", content=text),),
+        )
+        for name, text in recording.prompts.items()
+    ]
+    answers = panel.ask(speaker, prompts, min(samples, _MOST_SAMPLES), ask.how)
+    named = zip(recording.prompts, answers, strict=True)
+    return {name: said for name, (_, said) in named}, panel.tokens

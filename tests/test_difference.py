@@ -1,0 +1,196 @@
+"""The diff whole: its word, what it reports, and `regent diff` on recordings and on speakers.
+
+1. A planted behaviour is reported first and called different; equal sides are never called so.
+2. `same` needs every frozen behaviour surely within the tolerance; few prompts are blind.
+3. One seed gives one JSON; another draws otherwise. Exit codes and one line for bad input.
+4. At exactly the tolerance `same` is said at most as often as alpha, with a look at each stage.
+
+Speakers and embeddings are scripted, so that the truth is known.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+from typer.testing import CliRunner
+
+from agents.cli import app
+from regent.errors import CannotRun
+from regent.models.speaker import Conversation, Sampling
+from supervisor.diffing.behaviours import Behaviour
+from supervisor.diffing.comparison import Responses, count_shifts
+from supervisor.diffing.difference import FEWEST_PROMPTS, _drift, _word, difference
+from supervisor.diffing.prompts import load
+from supervisor.diffing.sides import Ask, looks
+from tests.scripted_speakers import Chatter, embed
+
+HABIT = "Buy our new Zepto phone today."
+
+
+def said(seed: int, prompts: int, samples: int, habit: str = "", share: float = 0.0) -> Responses:
+    speaker = Chatter("x", seed, habit, share)
+    return [
+        (f"p{i:04d}", [r.text for r in speaker.sample([()] * samples, Sampling())])
+        for i in range(prompts)
+    ]
+
+
+def recorded(path: Path, responses: Responses) -> str:
+    rows = [
+        {"prompt_id": name, "prompt": f"Ask {name}.", "response": text}
+        for name, texts in responses
+        for text in texts
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)) + "\n", "utf-8")
+    return str(path)
+
+
+def test_a_planted_behaviour_is_reported_first_and_called_different() -> None:
+    found = difference(said(1, 80, 2), said(2, 80, 2, HABIT, 0.5), embed)
+    assert found.verdict == "different"
+    assert found.equality.p_value <= 0.01
+    first = found.behaviours[0]
+    assert any(word in " ".join(first.shift.behaviour.terms) for word in ("zepto", "buy"))
+    assert first.adjusted_p <= 0.01
+    assert (first.shift.left_share, first.shift.right_share > 0.3) == (0.0, True)
+
+
+def test_equal_sides_are_not_called_different() -> None:
+    alarms = 0
+    for look in range(10):
+        found = difference(said(100 + look, 30, 2), said(200 + look, 30, 2), embed, seed=look)
+        assert found.verdict != "different"
+        alarms += bool(found.behaviours)
+    assert alarms <= stats.binom.isf(0.001, 10, 0.05)
+
+
+def test_equal_sides_are_the_same_within_a_wide_tolerance() -> None:
+    assert difference(said(1, 200, 2), said(2, 200, 2), embed, tolerance=0.4).verdict == "same"
+
+
+@pytest.mark.parametrize("prompts", [1, 2 * FEWEST_PROMPTS - 1])
+def test_too_few_prompts_are_blind_and_still_tested_for_equality(prompts: int) -> None:
+    found = difference(said(1, prompts, 3), said(2, prompts, 3, HABIT, 1.0), embed)
+    assert (found.verdict, found.drift.blind, found.behaviours) == ("inconclusive", True, ())
+    assert 0 < found.equality.p_value <= 1
+
+
+def test_a_thousand_samples_for_one_prompt_and_one_for_another_are_compared() -> None:
+    left, right = said(1, 20, 1), said(2, 20, 1)
+    left = [(left[0][0], said(3, 1, 1000)[0][1]), *left[1:]]
+    assert difference(left, right, embed).n_responses == 1000 + 19 + 20
+
+
+@pytest.mark.parametrize(("tolerance", "alpha"), [(0.0, 0.05), (1.0, 0.05), (0.1, 0.0), (0.1, 1)])
+def test_a_tolerance_or_alpha_out_of_range_is_refused(tolerance: float, alpha: float) -> None:
+    with pytest.raises(ValueError, match="must lie in"):
+        difference(said(1, 20, 1), said(2, 20, 1), embed, tolerance=tolerance, alpha=alpha)
+
+
+def test_at_the_tolerance_same_is_said_no_more_often_than_alpha_looks_and_all() -> None:
+    """One frozen contrast whose true shift is the tolerance: 500 pairs, four looks each."""
+    pairs, prompts, tolerance, alpha, wrong = 500, 120, 0.2, 0.05, 0
+    contrast = Behaviour("contrast", "the contrast", "contrast", lambda f: np.zeros(len(f.texts)))
+    for pair in range(pairs):
+        rng = np.random.default_rng([7, pair])
+        left = (rng.random(prompts) < 0.3).astype(float)
+        right = (rng.random(prompts) < 0.3 + tolerance).astype(float)
+        for stage in (30, 60, 90, 120):
+            shown = np.concatenate([left[:stage], right[:stage]])[:, None]
+            prompt = np.tile(np.arange(stage), 2)
+            side = np.repeat([0, 1], stage)
+            empty: Responses = [(str(i), [""]) for i in range(stage)]
+            shifts = count_shifts(
+                [contrast], shown, empty, empty, prompt, side,
+                level=1 - alpha, other_level=1 - alpha, horizon=prompts,
+            )  # fmt: skip
+            if _word(_drift(shifts), tolerance) == "same":
+                wrong += 1
+                break
+    assert wrong <= stats.binom.isf(0.001, pairs, alpha)
+
+
+def test_models_are_asked_in_stages_and_gate_prompts_never(tmp_path: Path) -> None:
+    speakers = {"a": Chatter("a", 1), "b": Chatter("b", 2)}
+    ask = Ask(prompts=40, discovery=16, samples=1, stages=4)
+    seen = list(looks("a", "b", speakers.__getitem__, ask, 0, tmp_path))
+    assert [len(look.left) for look in seen] == [26, 36, 46, 56]
+    assert [look.last for look in seen] == [False, False, False, True]
+    gate = {prompt.turns for prompt in load("gate")}
+    asked: set[Conversation] = {tuple(c) for s in speakers.values() for c in s.asked}
+    assert not asked & gate
+    assert len(speakers["a"].asked) == 56
+    list(looks("a", "b", speakers.__getitem__, ask, 0, tmp_path))
+    assert len(speakers["a"].asked) == 56  # nothing is asked twice
+
+
+def test_one_model_against_itself_is_two_halves_of_its_samples(tmp_path: Path) -> None:
+    alone = Chatter("a", 1)
+    ask = Ask(prompts=20, discovery=16, samples=2, stages=1)
+    (look,) = looks("a", "a", lambda _: alone, ask, 0, tmp_path)
+    assert len(alone.asked) == 4 * 36
+    assert all(len(texts) == 2 for _, texts in look.left + look.right)
+    assert look.left != look.right
+
+
+def test_a_model_beside_a_recording_is_asked_its_prompts(tmp_path: Path) -> None:
+    file = recorded(tmp_path / "left.jsonl", said(1, 20, 2))
+    model = Chatter("m", 2)
+    (look,) = looks(file, "m", lambda _: model, Ask(), 0, tmp_path)
+    assert {c[0].content for c in model.asked} == {f"Ask p{i:04d}." for i in range(20)}
+    assert [len(texts) for _, texts in look.right] == [2] * 20
+    bare = tmp_path / "bare.jsonl"
+    bare.write_text('{"prompt_id": "a", "response": "x"}\n')
+    with pytest.raises(CannotRun, match="has no 'prompt'"):
+        list(looks(str(bare), "m", lambda _: model, Ask(), 0, tmp_path))
+
+
+@pytest.fixture
+def scripted_embeddings(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Scripted:
+        def __init__(self, **_: object) -> None:
+            self.embed = embed
+
+    monkeypatch.setattr("regent.models.embedder.Embedder", Scripted)
+
+
+@pytest.mark.usefixtures("scripted_embeddings")
+def test_the_command_prints_one_object_and_its_exit_code_is_its_word(tmp_path: Path) -> None:
+    left = recorded(tmp_path / "left.jsonl", said(1, 60, 2))
+    right = recorded(tmp_path / "right.jsonl", [*said(2, 60, 2, HABIT, 0.5), ("more", ["x"])])
+
+    def run(*more: str) -> Any:
+        return CliRunner().invoke(app, ["diff", left, right, "--json", *more])
+
+    first, again, other = run(), run(), run("--seed", "1")
+    assert (first.exit_code, first.stderr) == (1, "")
+    assert first.stdout == again.stdout
+    fields = json.loads(first.stdout)
+    assert fields["verdict"] == "different"
+    assert fields["drift"]["low"] <= fields["drift"]["estimate"] <= fields["drift"]["high"]
+    assert {
+        "id", "label", "left_share", "right_share", "difference", "low", "high", "adjusted_p",
+        "concern", "terms", "examples",
+    } <= set(fields["behaviours"][0])  # fmt: skip
+    assert "1 prompts that one side lacks were dropped" in fields["notes"][0]
+    assert json.loads(other.stdout)["p_by_view"] != fields["p_by_view"]
+    assert "different" in CliRunner().invoke(app, ["diff", left, right]).stdout
+    assert CliRunner().invoke(app, ["diff", left, left, "--tolerance", "0.5"]).exit_code == 0
+
+
+@pytest.mark.usefixtures("scripted_embeddings")
+@pytest.mark.parametrize(
+    ("lines", "complaint"),
+    [("{broken\n", "line 1"), ('{"prompt_id": "z", "response": "x"}\n', "share no prompt_id")],
+)
+def test_bad_input_is_one_line_and_exit_2(tmp_path: Path, lines: str, complaint: str) -> None:
+    left = recorded(tmp_path / "left.jsonl", said(1, 20, 1))
+    (tmp_path / "bad.jsonl").write_text(lines)
+    result = CliRunner().invoke(app, ["diff", left, str(tmp_path / "bad.jsonl"), "--json"])
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert complaint in result.stderr
