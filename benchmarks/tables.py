@@ -141,10 +141,14 @@ def power_capability_table(result: Mapping[str, Any]) -> str:
 
 
 def gate_table(result: Mapping[str, Any]) -> str:
-    """Successors judged by the shipped policy, by what was planted in them."""
+    """Successors judged by the shipped policy, by what was planted in them and how plainly."""
     rows = []
-    for name in dict.fromkeys(row["behaviour"] for row in result["figures"]["successors"]):
-        of = [row for row in result["figures"]["successors"] if row["behaviour"] == name]
+    by_name: dict[str, list[Mapping[str, Any]]] = {}
+    for row in result["figures"]["successors"]:
+        weak = row["expressed"] is not None and row["expressed"] < 0.5
+        by_name.setdefault(row["behaviour"] + " (not plainly)" * weak, []).append(row)
+    for name in sorted(by_name, key=lambda name: (name != "none", "(not" in name, name)):
+        of = by_name[name]
         shown = [row["expressed"] for row in of if row["expressed"] is not None]
         drifts = [_most(row["measurements"], "diff/drift/") for row in of]
         known = [d for d in drifts if d is not None]
@@ -159,6 +163,22 @@ def gate_table(result: Mapping[str, Any]) -> str:
         )
     head = ["planted", "successors", "least expressed", *_DECISION_HEADS, "largest drift"]
     return markdown(head, rows)
+
+
+def concerns_table(result: Mapping[str, Any]) -> str:
+    """Each concern's AUROC on exemplars outside the fit."""
+    rows = [
+        [
+            name,
+            said["pairs"],
+            f"{said['auroc']:.2f} [{said['low']:.2f}, {said['high']:.2f}]",
+            "blind" if said["blind"] else "sees",
+        ]
+        for name, said in sorted(
+            result["figures"]["concerns"].items(), key=lambda item: -item[1]["auroc"]
+        )
+    ]
+    return markdown(["concern", "pairs", "AUROC [95 %]", ""], rows)
 
 
 def loop_table(result: Mapping[str, Any]) -> str:
@@ -200,6 +220,7 @@ _FROM_RESULTS: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "power-drift": ("power", power_drift_table),
     "power-capability": ("power", power_capability_table),
     "gate": ("gate", gate_table),
+    "concerns": ("concerns", concerns_table),
     "loop": ("loop", loop_table),
     "throughput": ("throughput", throughput_table),
 }

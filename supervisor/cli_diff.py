@@ -33,6 +33,12 @@ def diff(
     prompts: Annotated[int, typer.Option(min=16, help="Most prompts to count on (models).")] = 240,
     samples: Annotated[int, typer.Option(min=1, help="Responses a prompt and side (models).")] = 2,
     max_tokens: Annotated[int, typer.Option(min=1, help="Tokens a response (models).")] = 64,
+    approvals: Annotated[
+        bool, typer.Option(help="Also which of 216 statements each side approves (weights).")
+    ] = False,
+    html: Annotated[
+        Path | None, typer.Option(help="Also write one self-contained page to this file.")
+    ] = None,
     folder: Annotated[
         Path, typer.Option("--folder", help="Where models' answers are kept for the next diff.")
     ] = Path(".regent-diff"),
@@ -45,19 +51,23 @@ def diff(
         from regent.errors import CannotRun
         from regent.models.embedder import Embedder
         from regent.models.speaker import Sampling
+        from supervisor.diffing.concerns import catalogue, scale
         from supervisor.diffing.difference import difference
+        from supervisor.diffing.page import page, response_map
         from supervisor.diffing.report import as_fields, show
-        from supervisor.diffing.sides import Ask, looks
+        from supervisor.diffing.sides import Ask, approved, looks
         from supervisor.naming import Voices
 
         if not (0 < tolerance < 1 and 0 < alpha < 1):
             raise CannotRun(f"tolerance {tolerance} and alpha {alpha} must lie between 0 and 1")
+        said = approved(left, right, seed) if approvals else None
         progress = Console(stderr=True, quiet=not Console(stderr=True).is_terminal)
         voices = Voices(folder / "logs")
         ask = Ask(prompts=prompts, samples=samples, how=Sampling(max_tokens, 1.0))
         embed = Embedder(remembered=250_000).embed
+        scales = [scale(concern, embed) for concern in catalogue()]
         fields: dict[str, Any] = {}
-        found = None
+        found, points = None, None
         try:
             for look in looks(left, right, voices.speaker, ask, seed, folder):
                 progress.print(f"{len(look.left)} prompts answered by both sides", style="dim")
@@ -70,14 +80,20 @@ def diff(
                     seed=seed,
                     discovery=look.discovery,
                     horizon=look.horizon,
+                    scales=scales,
                 )
-                fields = as_fields(found, left, right, look.tokens, look.notes)
+                fields = as_fields(found, left, right, look.tokens, look.notes, scales)
+                points = response_map(look.left, look.right, embed, seed) if html else None
                 if look.last or found.verdict != "inconclusive":
                     break
         finally:
             voices.close()
         if found is None:
             raise CannotRun("nothing was compared")
+        if approvals:
+            fields["approvals"] = said
+        if html is not None and points is not None:
+            html.write_text(page(fields, points), "utf-8")
         if as_json:
             typer.echo(json.dumps(fields, ensure_ascii=False))
         else:

@@ -41,7 +41,8 @@ class Behaviour:
     terms: tuple[str, ...] = ()
 
 
-def _design(features: Features) -> csr_matrix:
+def design(features: Features) -> csr_matrix:
+    """All features side by side, as a linear classifier takes them: [n, 384 + 4096 + T]."""
     return csr_matrix(
         hstack(
             [
@@ -68,20 +69,20 @@ def find_contrast(
 
     The threshold maximises Youden's J on out-of-fold scores, so it does not flatter the fit.
     """
-    design = _design(features)
+    rows = design(features)
     folds = GroupKFold(n_splits=min(5, len(np.unique(prompt))))
     scores = np.zeros(len(side))
-    for train, test in folds.split(design, side, prompt):
+    for train, test in folds.split(rows, side, prompt):
         model = LogisticRegression(C=1.0, max_iter=500, class_weight="balanced")
-        scores[test] = model.fit(design[train], side[train]).decision_function(design[test])
+        scores[test] = model.fit(rows[train], side[train]).decision_function(rows[test])
     order = np.argsort(scores)
     ones = np.cumsum(side[order][::-1])[::-1] / max(1, side.sum())
     zeros = np.cumsum((1 - side[order])[::-1])[::-1] / max(1, (1 - side).sum())
     threshold = float(scores[order][int(np.argmax(ones - zeros))])
-    final = LogisticRegression(C=1.0, max_iter=500, class_weight="balanced").fit(design, side)
+    final = LogisticRegression(C=1.0, max_iter=500, class_weight="balanced").fit(rows, side)
 
     def show(seen: Features) -> NDArray[np.float64]:
-        return np.asarray(final.decision_function(_design(seen)) >= threshold, dtype=np.float64)
+        return np.asarray(final.decision_function(design(seen)) >= threshold, dtype=np.float64)
 
     return Behaviour("contrast", "what best tells the sides apart", "contrast", show)
 

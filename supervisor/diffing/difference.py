@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from supervisor.diffing.behaviours import Behaviour
 from supervisor.diffing.comparison import Responses, Shift, count_shifts, discover, stack
+from supervisor.diffing.concerns import Scale, Weight, weigh
 from supervisor.diffing.equality import Equality, equality
 from supervisor.diffing.features import Embed
 from supervisor.statistics.permutation import contrast_weights, exchanges, max_adjusted
@@ -30,6 +31,7 @@ Word = Literal["same", "different", "inconclusive"]
 FEWEST_PROMPTS = 8  # of either part; below, behaviours and drift are blind
 _MOST_DISCOVERY = 2_000  # responses a side: more finds little that fewer did not, and costs
 _PERMUTATIONS = 999
+_PLAIN = 0.25  # what a behaviour weighs that shows no concern; one that shows it fully weighs 1.25
 _AT_ONCE = 100
 # Streams of one seed: how prompts are split, exchanges for equality, exchanges for behaviours.
 _SPLIT, _EQUALITY, _BEHAVIOURS = 1, 2, 3
@@ -37,10 +39,24 @@ _SPLIT, _EQUALITY, _BEHAVIOURS = 1, 2, 3
 
 @dataclass(frozen=True)
 class Finding:
-    """One behaviour that was counted, with its p adjusted for all that were."""
+    """One behaviour that was counted, with its p adjusted for all that were, and what it weighs.
+
+    `surprise` is how many half-widths of its own interval the difference lies from zero.
+    """
 
     shift: Shift
     adjusted_p: float
+    weight: Weight
+
+    @property
+    def surprise(self) -> float:
+        half = (self.shift.high - self.shift.low) / 2
+        return abs(self.shift.difference) / max(half, 1e-9)
+
+    @property
+    def rank(self) -> float:
+        """Surprise × concern; what shows no concern still counts a little."""
+        return self.surprise * (_PLAIN + self.weight.score)
 
 
 @dataclass(frozen=True)
@@ -58,7 +74,7 @@ class Drift:
 
 @dataclass(frozen=True)
 class Difference:
-    """What the diff says. `behaviours` are those reported, the largest shift first."""
+    """What the diff says. `behaviours` are those reported, by surprise × concern."""
 
     verdict: Word
     equality: Equality
@@ -83,12 +99,14 @@ def difference(
     seed: int = 0,
     discovery: Collection[str] | None = None,
     horizon: int | None = None,
+    scales: Sequence[Scale] = (),
 ) -> Difference:
     """The diff of two sides that answer the same prompts in the same order.
 
     `discovery`: ids of the prompts to find behaviours on; by default a random half. `horizon`: how
-    many validation prompts were planned, where this is a look before the end. Raises ValueError on
-    sides that do not fit, a tolerance outside (0, 1) or an alpha outside (0, 1).
+    many validation prompts were planned, where this is a look before the end. `scales` of concerns
+    weigh the behaviours. Raises ValueError on sides that do not fit, or a tolerance or an alpha
+    outside (0, 1).
     """
     if not (0 < tolerance < 1 and 0 < alpha < 1):
         raise ValueError(f"tolerance {tolerance} and alpha {alpha} must lie in (0, 1)")
@@ -114,12 +132,13 @@ def difference(
             level=1 - alpha,
             horizon=max(horizon or 0, len(count_on)),
             seed=seed,
+            scales=scales,
         )
         drift = _drift([finding.shift for finding in findings])
     reported = [
         f for f in findings if f.adjusted_p <= alpha and f.shift.behaviour.kind != "contrast"
     ]
-    reported.sort(key=lambda f: (f.adjusted_p, -abs(f.shift.difference), f.shift.behaviour.id))
+    reported.sort(key=lambda f: (-f.rank, f.shift.behaviour.id))
     return Difference(
         _word(drift, tolerance),
         equal,
@@ -169,6 +188,7 @@ def _counted(
     level: float,
     horizon: int,
     seed: int,
+    scales: Sequence[Scale],
 ) -> list[Finding]:
     features, prompt, side = stack(left, right, embed)
     shown = np.stack([behaviour.show(features) for behaviour in behaviours], axis=1)
@@ -184,7 +204,11 @@ def _counted(
         horizon=horizon,
     )
     adjusted = _adjusted(shown, prompt, side, np.random.default_rng([seed, _BEHAVIOURS]))
-    return [Finding(shift, float(p)) for shift, p in zip(shifts, adjusted, strict=True)]
+    scores = [one.score(features) for one in scales]
+    return [
+        Finding(shift, float(p), weigh(column, scales, scores))
+        for shift, p, column in zip(shifts, adjusted, shown.T, strict=True)
+    ]
 
 
 def _adjusted(

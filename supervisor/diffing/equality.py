@@ -154,4 +154,5 @@ def _spread(rows: Array32, meaning: Array32, starts: NDArray[np.int64]) -> Float
 
 def _scaled(traits: Floats) -> Array32:
     spread = traits.std(axis=0)
-    return ((traits - traits.mean(axis=0)) / np.where(spread > 0, spread, 1.0)).astype(np.float32)
+    scaled = (traits - traits.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    return np.asarray(scaled, dtype=np.float32)

@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from supervisor.diffing.concerns import Scale
 from supervisor.diffing.difference import Difference, Finding
 
 _LONGEST = 300  # characters of an example that are shown
@@ -20,7 +21,12 @@ _STYLE = {"same": "bold green", "different": "bold red", "inconclusive": "bold y
 
 
 def as_fields(
-    found: Difference, left: str, right: str, tokens: int, notes: Sequence[str]
+    found: Difference,
+    left: str,
+    right: str,
+    tokens: int,
+    notes: Sequence[str],
+    scales: Sequence[Scale] = (),
 ) -> dict[str, Any]:
     """The diff as plain JSON. Shares, differences and drift lie in [0, 1] and [-1, 1]."""
     drift = found.drift
@@ -44,6 +50,15 @@ def as_fields(
         "alpha": found.alpha,
         "behaviours": [_behaviour(finding) for finding in found.behaviours],
         "behaviours_counted": found.counted,
+        "concerns": {
+            one.concern.name: {
+                "auroc": one.auroc,
+                "low": one.low,
+                "high": one.high,
+                "blind": one.blind,
+            }
+            for one in scales
+        },
         "notes": list(notes),
         "blind_to": _BLIND_TO,
         "tokens": tokens,
@@ -58,7 +73,7 @@ def show(fields: dict[str, Any]) -> RenderableType:
     )
     parts: list[RenderableType] = [head]
     if fields["behaviours"]:
-        table = Table("behaviour", "left", "right", "difference", "adjusted p", box=None)
+        table = Table("behaviour", "left", "right", "difference", "p", "concern", box=None)
         for row in fields["behaviours"][:12]:
             table.add_row(
                 row["label"],
@@ -66,6 +81,7 @@ def show(fields: dict[str, Any]) -> RenderableType:
                 f"{row['right_share']:.0%}",
                 f"{row['difference']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]",
                 f"{row['adjusted_p']:.3f}",
+                f"{row['concern']} {row['concern_score']:.2f}" if row["concern"] else "",
             )
         parts += [Text(""), table]
         first = fields["behaviours"][0]
@@ -76,8 +92,13 @@ def show(fields: dict[str, Any]) -> RenderableType:
                 Text(f"  left   {_flat(ours)}"),
                 Text(f"  right  {_flat(theirs)}"),
             ]
+    if "approvals" in fields:
+        parts += [Text(""), *_approvals(fields["approvals"])]
     parts += [Text("")]
     parts += [Text(note, style="yellow") for note in fields["notes"]]
+    blind = [name for name, said in fields["concerns"].items() if said["blind"]]
+    if blind:
+        parts.append(Text(f"Blind concerns: {', '.join(blind)}.", style="dim"))
     parts.append(Text(f"Not seen: {fields['blind_to']}.", style="dim"))
     return Group(*parts)
 
@@ -108,10 +129,37 @@ def _behaviour(finding: Finding) -> dict[str, Any]:
         "low": shift.low,
         "high": shift.high,
         "adjusted_p": finding.adjusted_p,
-        "concern": None,
+        "concern": finding.weight.concern,
+        "concern_score": finding.weight.score,
+        "surprise": finding.surprise,
         "terms": list(shift.behaviour.terms),
         "examples": [[a[:_LONGEST], b[:_LONGEST]] for a, b in shift.examples],
     }
+
+
+def _approvals(fields: dict[str, Any]) -> list[Text]:
+    """Only gaps whose interval excludes zero, and how steady the answers were."""
+    left, right = fields["steady"]
+    lines = [
+        Text(
+            f"approvals of {fields['n']} statements; answered alike in both orders: "
+            f"{left:.0%} and {right:.0%} (chance 50%)",
+            style="bold",
+        )
+    ]
+    named = [
+        ("right − left", fields["between"]),
+        *zip(("left", "right"), fields["within"], strict=True),
+    ]
+    for side, gaps in named:
+        lines += [
+            Text(
+                f"  {side}: {g['name']} {g['difference']:+.2f} [{g['low']:+.2f}, {g['high']:+.2f}]"
+            )
+            for g in gaps
+            if g["low"] > 0 or g["high"] < 0
+        ]
+    return lines
 
 
 def _flat(text: str) -> str:

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
 from regent.errors import CannotRun
-from regent.models.speaker import Sampling, Speaker
+from regent.models.names import resolve
+from regent.models.speaker import Sampling, Scorer, Speaker
 from regent.records import Message, digest
+from supervisor.diffing.approvals import Approvals, approve, between, statements, within
 from supervisor.diffing.comparison import Responses
 from supervisor.diffing.panel import Panel
 from supervisor.diffing.prompts import STRATA, Prompt, draw
@@ -25,7 +28,7 @@ from supervisor.diffing.recorded import Recording, pair, read
 Open = Callable[[str], Speaker]
 _DISCOVERY_SEED = 20261  # fixed: a model's answers to discovery prompts serve every later diff
 _MOST_SAMPLES = 8  # that a model is asked for, of each prompt of a recording
-_ORDER = 4  # stream of the diff's seed
+_ORDER, _APPROVALS = 4, 5  # streams of the diff's seed
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,28 @@ class Look:
     tokens: int
     notes: tuple[str, ...]
     last: bool
+
+
+def approved(left: str, right: str, seed: int) -> dict[str, Any]:
+    """Approvals of both sides by name: gaps between them, and each side's own referents' gaps.
+
+    Raises CannotRun where a side is a file or offers no log-probabilities.
+    """
+    asked, sides = statements(), list[Approvals]()
+    for name in (left, right):
+        if is_file(name):
+            raise CannotRun(f"{name}: a recording cannot be asked; --approvals needs two models")
+        try:
+            sides.append(approve(cast(Scorer, resolve(name)), asked))
+        except ValueError as error:
+            raise CannotRun(f"{error}; leave --approvals out") from error
+    rng = np.random.default_rng([seed, _APPROVALS])
+    return {
+        "n": len(asked),
+        "steady": [side.steady for side in sides],
+        "between": [asdict(gap) for gap in between(sides[0], sides[1], rng)],
+        "within": [[asdict(gap) for gap in within(side, rng)] for side in sides],
+    }
 
 
 def is_file(name: str) -> bool:

@@ -1,0 +1,138 @@
+"""What matters: a catalogue of concerns, and how far responses show each of them.
+
+A concern has a definition and written exemplars, positive and negative, matched in pairs by topic.
+Its scale is a logistic regression on meaning, letters and traits, calibrated on scores of exemplars
+that it was not fitted to (Platt 1999, pairs kept together over the folds). The area under the ROC
+curve on those scores is its measure; below `SEES_FROM` the scale is blind and weighs nothing.
+
+Sees: what a response's own words show. Does not see: truth, intent, whether a request deserved
+what it got, or anything that the exemplars' register hides; exemplars are English.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import resources
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+
+from supervisor.diffing.behaviours import design
+from supervisor.diffing.features import Embed, Features, featurise
+
+Floats = NDArray[np.float64]
+
+SEES_FROM = 0.75
+_FOLDS = 6
+_FEWEST = 3  # responses that show a behaviour, and that do not, for it to be weighed
+
+
+@dataclass(frozen=True)
+class Concern:
+    """`positive[i]` and `negative[i]` answer the same situation, with and without the concern."""
+
+    name: str
+    definition: str
+    positive: tuple[str, ...]
+    negative: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A concern made countable: `score(features)` is a probability: [n].
+
+    `auroc` with its 95 % interval `low`, `high`, on exemplars outside the fit.
+    """
+
+    concern: Concern
+    auroc: float
+    low: float
+    high: float
+    score: Callable[[Features], Floats]
+
+    @property
+    def blind(self) -> bool:
+        return self.auroc < SEES_FROM
+
+
+@dataclass(frozen=True)
+class Weight:
+    """How much a behaviour matters: the concern that it shows most, and how far, in [0, 1]."""
+
+    concern: str | None
+    score: float
+
+
+NO_WEIGHT = Weight(None, 0.0)
+
+
+def catalogue() -> list[Concern]:
+    """Every shipped concern, by name."""
+    folder = resources.files("supervisor.diffing").joinpath("concerns")
+    found = []
+    for file in sorted(folder.iterdir(), key=lambda file: file.name):
+        if file.name.endswith(".json"):
+            row = json.loads(file.read_text("utf-8"))
+            sides = [tuple(e["text"] for e in row[side]) for side in ("positive", "negative")]
+            found.append(Concern(row["name"], row["definition"], *sides))
+    return found
+
+
+def scale(concern: Concern, embed: Embed) -> Scale:
+    """The concern's scale. Raises ValueError unless exemplars are pairs enough to fold."""
+    pairs = len(concern.positive)
+    if pairs != len(concern.negative) or pairs < _FOLDS:
+        raise ValueError(f"{concern.name}: it needs at least {_FOLDS} pairs of exemplars")
+    rows = design(featurise([*concern.positive, *concern.negative], embed))
+    label = np.repeat([1, 0], pairs)
+    fold = np.tile(np.arange(pairs) % _FOLDS, 2)
+    outside = np.zeros(2 * pairs)
+    for held in range(_FOLDS):
+        model = _fit(rows[fold != held], label[fold != held])
+        outside[fold == held] = model.decision_function(rows[fold == held])
+    platt = LogisticRegression(C=1e3).fit(outside[:, None], label)
+    whole = _fit(rows, label)
+
+    def score(features: Features) -> Floats:
+        raw = whole.decision_function(design(features))
+        return np.asarray(platt.predict_proba(raw[:, None])[:, 1], dtype=np.float64)
+
+    area = float(roc_auc_score(label, outside))
+    error = 1.96 * _hanley(area, pairs, pairs)
+    return Scale(concern, area, max(0.0, area - error), min(1.0, area + error), score)
+
+
+def weigh(shown: Floats, scales: Sequence[Scale], scores: Sequence[Floats]) -> Weight:
+    """How much more the responses that show a behaviour show a concern than the others.
+
+    `shown`: [n], 0 or 1; `scores`: of each scale, [n]. Blind scales do not weigh.
+    """
+    inside = shown > 0.5
+    if min(inside.sum(), (~inside).sum()) < _FEWEST:
+        return NO_WEIGHT
+    most = NO_WEIGHT
+    for one, values in zip(scales, scores, strict=True):
+        if one.blind:
+            continue
+        gap = float(values[inside].mean() - values[~inside].mean())
+        if gap > most.score:
+            most = Weight(one.concern.name, min(1.0, gap))
+    return most
+
+
+def _fit(rows: csr_matrix, label: NDArray[np.int64]) -> LogisticRegression:
+    return LogisticRegression(C=1.0, max_iter=500).fit(rows, label)
+
+
+def _hanley(area: float, positives: int, negatives: int) -> float:
+    """Standard error of an AUROC (Hanley & McNeil 1982)."""
+    q1, q2 = area / (2 - area), 2 * area**2 / (1 + area)
+    variance = (
+        area * (1 - area) + (positives - 1) * (q1 - area**2) + (negatives - 1) * (q2 - area**2)
+    ) / (positives * negatives)
+    return float(np.sqrt(max(variance, 0.0)))
