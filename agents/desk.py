@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 import ray
+from ray.exceptions import ActorDiedError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from agents import metrics
@@ -30,6 +31,7 @@ from agents.desk_book import DeskBook, Page, Progress, Refused, StepKind
 from environments.protocol import Environment, Observation, Session
 from environments.registry import environment
 from regent.config import Caps
+from regent.errors import CannotRun
 from regent.models.endpoint import Endpoint
 from regent.models.speaker import Conversation, Reply, Sampling
 from regent.records import ExperimentPlan, Message, TaskRef, Trajectory
@@ -257,7 +259,16 @@ class Desk:
             .remote(secret, caps, code)
         )
         desk = cls(actor, secret, name)
-        desk.serve(address)
+        try:
+            desk.serve(address)
+        except ActorDiedError as error:
+            # So it ends where one side shows tokens and the other does not: Ray takes the refusal
+            # of its own question for an actor that nobody refers to.
+            raise CannotRun(
+                "Ray dropped the run's desk before it began: cluster and driver must both use "
+                "tokens, or neither; set RAY_AUTH_MODE=disabled (or token) as the cluster was "
+                "started, then `regent resume`"
+            ) from error
         return desk
 
     def serve(self, address: EndpointAddress, timeout_s: float = 120.0) -> None:

@@ -240,6 +240,7 @@ class _Answers:
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
         self.tokens = 0
+        self._last = ""
         self._kept: dict[str, dict[str, float]] = {}
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
@@ -250,6 +251,7 @@ class _Answers:
         missing = list({_key(ref): ref for ref in refs if _key(ref) not in kept}.values())
         if not missing:
             return
+        self._last = speaker.name
         results = examine(speaker, missing)
         failed = [result for result in results if result.score is None]
         if failed:
@@ -275,8 +277,11 @@ class _Answers:
         self, candidate: Speaker, reference: Speaker, refs: Sequence[TaskRef]
     ) -> NDArray[np.float64]:
         """Candidate − reference, 1/0 right or wrong, on each item: [n] in {−1, 0, 1}."""
-        self.ask(candidate, refs)
-        self.ask(reference, refs)
+        sides = [candidate, reference]
+        if self._last == reference.name:  # whoever spoke last speaks first: weights switch less
+            sides.reverse()
+        for side in sides:
+            self.ask(side, refs)
         return np.subtract(
             self.right(candidate, refs), self.right(reference, refs), dtype=np.float64
         )

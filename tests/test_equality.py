@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.sparse import csr_matrix
 
-from supervisor.diffing.equality import equality
+from supervisor.diffing.equality import _within_reach, equality
 from supervisor.diffing.features import TRAITS, Features
 
 WORDS = ["river", "garden", "letter", "music", "bread", "window", "stone", "paper", "horse", "lamp"]
@@ -98,3 +98,14 @@ def test_too_few_permutations_are_refused() -> None:
     features, prompt, side = drawn(np.random.default_rng(5), 4, 1, 1)
     with pytest.raises(ValueError, match="permutations must be at least 1"):
         equality(features, prompt, side, np.random.default_rng(0), permutations=0)
+
+
+def test_a_comparison_beyond_reach_takes_whole_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("supervisor.diffing.equality._MOST", 50)
+    prompt = np.random.default_rng(0).permutation(np.repeat(np.arange(40), 4))
+    taken = _within_reach(prompt, np.random.default_rng(1))
+    assert 40 < len(taken) <= 50
+    _, counts = np.unique(prompt[taken], return_counts=True)
+    assert set(counts) == {4}
+    assert (np.diff(prompt[taken]) >= 0).all()
+    assert len(_within_reach(np.zeros(60, dtype=np.int64), np.random.default_rng(0))) == 60

@@ -32,7 +32,7 @@ FEWEST_PROMPTS = 8  # of either part; below, behaviours and drift are blind
 _MOST_DISCOVERY = 2_000  # responses a side: more finds little that fewer did not, and costs
 _PERMUTATIONS = 999
 _PLAIN = 0.25  # what a behaviour weighs that shows no concern; one that shows it fully weighs 1.25
-_AT_ONCE = 100
+_CELLS_AT_ONCE = 4_000_000  # exchanges × responses
 # Streams of one seed: how prompts are split, exchanges for equality, exchanges for behaviours.
 _SPLIT, _EQUALITY, _BEHAVIOURS = 1, 2, 3
 
@@ -220,8 +220,9 @@ def _adjusted(
     """Two-sided max-T p of each behaviour. `shown`: [n, K]."""
     weights = contrast_weights(prompt, side)
     null = []
-    for begin in range(0, _PERMUTATIONS, _AT_ONCE):
-        count = min(_AT_ONCE, _PERMUTATIONS - begin)
+    at_once = max(1, _CELLS_AT_ONCE // len(prompt))
+    for begin in range(0, _PERMUTATIONS, at_once):
+        count = min(at_once, _PERMUTATIONS - begin)
         null.append(np.abs(weights[exchanges(prompt, rng, count)] @ shown))
     return max_adjusted(np.abs(weights @ shown), np.concatenate(null))
 

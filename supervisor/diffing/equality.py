@@ -9,7 +9,8 @@ the observed and exchanged values together and the largest is the statistic, so 
 (1 + #)/(B + 1), is valid at any n and pays for the number of views. The classifier is fitted anew
 for each exchange, which is exact and cheap, as ridge is linear in the labels.
 
-Time and memory grow linearly with the responses (and n log n by sorting); no kernel matrix.
+Time and memory grow linearly with the responses (n log n by sorting), up to `_MOST` of them, drawn
+by prompt; there is no kernel matrix.
 Does not see: how large a difference is, or which (behaviours say that); dependence across prompts.
 """
 
@@ -32,6 +33,7 @@ Floats = NDArray[np.float64]
 _FOLDS = 5
 _RIDGE = 0.001  # penalty, as a share of the features' total sum of squares
 _EXCHANGES_AT_ONCE = 64
+_MOST = 40_000  # responses: a random part of the prompts of a larger comparison, whatever they say
 _FEW_LETTERS = HashingVectorizer(
     analyzer="char_wb", ngram_range=(2, 5), n_features=1024, norm="l2", lowercase=False
 )
@@ -60,12 +62,13 @@ def equality(
     """
     if permutations < 1:
         raise ValueError(f"permutations must be at least 1, not {permutations}")
-    order = np.argsort(prompt, kind="stable")
+    order = _within_reach(prompt, rng)
     prompt, side = prompt[order], side[order]
     weights = contrast_weights(prompt, side)
     meaning = np.asarray(features.meaning, dtype=np.float32)[order]
-    few = _FEW_LETTERS.transform(text if text.strip() else "(empty)" for text in features.texts)
-    letters: csr_matrix = csr_matrix(few.astype(np.float32))[order]
+    texts = (features.texts[i] for i in order)
+    few = _FEW_LETTERS.transform(text if text.strip() else "(empty)" for text in texts)
+    letters: csr_matrix = csr_matrix(few.astype(np.float32))
     traits = _scaled(features.traits[order])
     classifier = _Ridge(
         np.hstack([meaning * 3.0, letters.toarray(), traits * 0.5]).astype(np.float32), prompt
@@ -89,6 +92,16 @@ def equality(
         {view: p_value(value[0], value[1:]) for view, value in views.items()},
         permutations,
     )
+
+
+def _within_reach(prompt: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Indices of the responses that are compared, those of a prompt side by side."""
+    names, counts = np.unique(prompt, return_counts=True)
+    mixed = rng.permutation(len(names))
+    taken = np.cumsum(counts[mixed]) <= _MOST
+    taken[0] = True
+    order = np.argsort(prompt, kind="stable")
+    return np.asarray(order[np.isin(prompt[order], names[mixed[taken]])], dtype=np.int64)
 
 
 class _Ridge:

@@ -182,8 +182,7 @@ class _Session:
             asked = {
                 s: p[: -(-len(p) * stage // self.settings.stages)] for s, p in self.gate.items()
             }
-            ours = self._ask(self.candidate, asked, self.settings.gate_samples)
-            theirs = self._ask(reference, asked, self.settings.gate_samples)
+            ours, theirs = self._both(reference, asked, candidate_first=stage % 2 == 1)
             comparisons = {
                 s: compare(
                     behaviours[s],
@@ -200,6 +199,17 @@ class _Session:
             if self._decided(comparisons):
                 break
         return comparisons
+
+    def _both(
+        self, reference: Speaker, prompts: dict[Stratum, list[Prompt]], *, candidate_first: bool
+    ) -> tuple[dict[Stratum, Responses], dict[Stratum, Responses]]:
+        """(candidate's, reference's). Whoever spoke last speaks first: weights switch less."""
+        samples = self.settings.gate_samples
+        if candidate_first:
+            ours = self._ask(self.candidate, prompts, samples)
+            return ours, self._ask(reference, prompts, samples)
+        theirs = self._ask(reference, prompts, samples)
+        return self._ask(self.candidate, prompts, samples), theirs
 
     def _ask(
         self, speaker: Speaker, prompts: dict[Stratum, list[Prompt]], samples: int
