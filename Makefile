@@ -27,7 +27,7 @@ test: $(STAMP) ## every test: the fast ones two at a time, then the real ones, o
 	echo "pytest, 1 of 2: without models"; \
 	$(PYTEST) -m "not real" -n 2 --dist loadfile --timeout 120 || status=$$?; \
 	echo "pytest, 2 of 2: with the real model, engine, Ray and MLflow"; \
-	$(PYTEST) -m real -n 0 --timeout 600 || status=$$?; \
+	$(PYTEST) -m real -n 0 --timeout 900 || status=$$?; \
 	exit $$status
 
 check: $(STAMP) ## format, lint, types, one-way imports, dependencies
