@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -51,7 +51,7 @@ def diff(
         from regent.errors import CannotRun
         from regent.models.embedder import Embedder
         from regent.models.speaker import Sampling
-        from supervisor.diffing.concerns import catalogue, scale
+        from supervisor.diffing.concerns import Scale, catalogue, scale
         from supervisor.diffing.difference import difference
         from supervisor.diffing.page import page, response_map
         from supervisor.diffing.report import as_fields, show
@@ -65,12 +65,13 @@ def diff(
         voices = Voices(folder / "logs")
         ask = Ask(prompts=prompts, samples=samples, how=Sampling(max_tokens, 1.0))
         embed = Embedder(remembered=250_000).embed
-        scales = [scale(concern, embed) for concern in catalogue()]
-        fields: dict[str, Any] = {}
-        found, points = None, None
+        scales: list[Scale] = []
+        found, look = None, None
         try:
             for look in looks(left, right, voices.speaker, ask, seed, folder):
                 progress.print(f"{len(look.left)} prompts answered by both sides", style="dim")
+                # Fitted once there is something to weigh, so that bad input is said at once.
+                scales = scales or [scale(concern, embed) for concern in catalogue()]
                 found = difference(
                     look.left,
                     look.right,
@@ -82,17 +83,17 @@ def diff(
                     horizon=look.horizon,
                     scales=scales,
                 )
-                fields = as_fields(found, left, right, look.tokens, look.notes, scales)
-                points = response_map(look.left, look.right, embed, seed) if html else None
                 if look.last or found.verdict != "inconclusive":
                     break
         finally:
             voices.close()
-        if found is None:
+        if found is None or look is None:
             raise CannotRun("nothing was compared")
+        fields = as_fields(found, left, right, look.tokens, look.notes, scales)
         if approvals:
             fields["approvals"] = said
-        if html is not None and points is not None:
+        if html is not None:
+            points = response_map(look.left, look.right, embed, seed)
             html.write_text(page(fields, points), "utf-8")
         if as_json:
             typer.echo(json.dumps(fields, ensure_ascii=False))
