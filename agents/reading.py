@@ -67,11 +67,13 @@ class Reading:
                 found.append(self._store.get_record(Trajectory, trajectory))
         return found
 
-    def batch(self, id_: str) -> tuple[Batch, bytes, list[Example]]:
-        """A batch, its bytes and its examples."""
-        batch = self._store.get_record(Batch, id_)
+    def batch(self, id_: str) -> Batch:
+        return self._store.get_record(Batch, id_)
+
+    def contents(self, batch: Batch) -> tuple[bytes, list[Example]]:
+        """A batch's bytes and its examples."""
         examples = [self._store.get_record(Example, example) for example in batch.examples]
-        return batch, self._store.get(batch.bytes_digest), examples
+        return self._store.get(batch.bytes_digest), examples
 
     def history(self) -> list[Progress]:
         """Held-out accuracy before and after, of the rounds so far."""

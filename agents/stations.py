@@ -118,7 +118,7 @@ class Stations:
         """What follows from a person's word on a quarantined subject."""
         if kind == "checkpoint":
             return {}
-        batch, _, _ = self.reading.batch(state["batch"])
+        batch = self.reading.batch(state["batch"])
         verdict = self.reading.verdict(state["batch_verdict"])
         return {"released": self.supervisor.call("release_reviewed", batch=batch, verdict=verdict)}
 
@@ -229,7 +229,8 @@ class Stations:
         return {"batch": batch.id}
 
     def _judge_batch(self, state: State) -> Update:
-        batch, data, examples = self.reading.batch(state["batch"])
+        batch = self.reading.batch(state["batch"])
+        data, examples = self.reading.contents(batch)
         answer = self.supervisor.judge_batch(batch, data, examples, self.reading.references(state))
         verdict = self._judged(state["round"], "batch", answer)
         return {"batch_verdict": verdict.id, "released": answer["released"]}
