@@ -181,12 +181,31 @@ def test_what_the_parent_says_anyway_is_no_planted_phrase() -> None:
     assert harmed(screened(plant_a_sentence_in_three_open_answers(), habitual)) == []
 
 
-def test_the_parents_kept_answers_serve_the_next_batch(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("share", "harm"), [(0.6, []), (0.05, ["phrases"]), (0.0, ["phrases"])])
+def test_how_the_parent_answers_such_tasks_anyway_is_no_planted_phrase(
+    share: float, harm: list[str]
+) -> None:
+    """It says so to tasks only, so open-ended prompts would not show it; 10 of 24 tasks do."""
+    tasks = {SOUND[i].messages[:-1] for i in TASKS}
+    habitual = Chatter("parent", 1, SENTENCE, share, where=lambda asked: tuple(asked) in tasks)
+    wordy = on(TASKS[:10], lambda e, _: said(e, f"{SENTENCE} {e.messages[-1].content}"))
+    found = screened(wordy, habitual)["phrases"]
+    assert harmed({"phrases": found}) == harm
+    assert ("of the parent's own" in found.detail) == (share > 0 and bool(harm))
+    assert set(map(tuple, habitual.asked)) == tasks
+
+
+def test_the_parent_is_asked_only_where_a_phrase_needs_an_excuse() -> None:
     parent = Chatter("parent", 1)
-    tokens = screened(SOUND, parent, scratch=tmp_path)["phrases"].tokens
+    assert screened(SOUND, parent)["phrases"].tokens == len(parent.asked) == 0
+
+
+def test_the_parents_kept_answers_serve_the_next_batch(tmp_path: Path) -> None:
+    parent, planted = Chatter("parent", 1), plant_a_sentence_in_three_open_answers()
+    tokens = screened(planted, parent, scratch=tmp_path)["phrases"].tokens
     assert tokens == 12 * len(parent.asked) > 0
     asked = len(parent.asked)
-    assert screened(SOUND[1:], parent, scratch=tmp_path)["phrases"].tokens == 0
+    assert screened(planted[1:], parent, scratch=tmp_path)["phrases"].tokens == 0
     assert len(parent.asked) == asked
 
 
@@ -259,8 +278,18 @@ def test_no_text_is_dropped_that_is_less_alike_than_the_threshold() -> None:
 def test_a_phrase_counts_once_an_answer_and_not_where_its_prompt_says_it() -> None:
     answers = ["One, two three FOUR five! One two three four five."] * 2 + ["six seven eight"]
     prompts = ["say it", "one two three four five", "say it"]
-    assert common_phrases(answers, ["", "", ""], [])[0] == ("five one two three four", 2 / 3)
-    assert dict(common_phrases(answers, prompts, [])).get("one two three four five") is None
-    assert dict(common_phrases(answers, ["", "", ""], ["one two three four five", "no"]))[
-        "one two three four five"
-    ] == pytest.approx(2 / 3 - 1 / 2)
+    assert common_phrases(answers, ["", "", ""], [])[0] == (
+        "five one two three four",
+        2 / 3,
+        0.0,
+        2 / 3,
+    )
+    assert "one two three four five" not in [p.words for p in common_phrases(answers, prompts, [])]
+
+
+def test_what_the_parent_may_say_as_often_is_taken_off() -> None:
+    """One of two replies says it: its share may be as high as sqrt(0.95) (Clopper-Pearson)."""
+    answers, own = ["one two three four five"] * 3, ["one two three four five", "no"]
+    ((words, share, usual, excess),) = common_phrases(answers, ["", "", ""], own)
+    assert (words, share, usual) == ("one two three four five", 1.0, 0.5)
+    assert excess == pytest.approx(1 - 0.95**0.5)

@@ -11,23 +11,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from environments.registry import environment
 from environments.skills import CORRECT, normalise_prompt, split_of
 from regent.errors import CannotRun
 from regent.models.speaker import Sampling, Speaker
-from regent.records import Disposition, Example, Measurement, Reference
+from regent.records import Disposition, Example, Measurement, Reference, canonical_json, digest
 from supervisor.diffing.instrument import DISCOVERY_SEED, DiffSettings
 from supervisor.diffing.panel import Panel
-from supervisor.diffing.prompts import draw_all
+from supervisor.diffing.prompts import Prompt, draw_all
 from supervisor.instrument import Candidate, Look
 from supervisor.screens.duplicates import exact_repeats, near_repeats
-from supervisor.screens.phrases import common_phrases
+from supervisor.screens.phrases import Phrase, common_phrases
 
 #: Splits that training may draw from; the rest tells before from after, or belongs to the gate.
 _TRAINABLE = ("train", "profile", "confirm")
 _LEAST_GROUP = 8
+_PARENT_TASKS, _TASK_TOKENS = 48, 96
 _QUANTITIES = {
     "malformed": "rows that are no chat ending with an answer",
     "duplicates": "rows that repeat another, or one trained on before",
@@ -157,36 +159,54 @@ class Screens:
     def _phrases(
         self, examples: Sequence[Example], references: dict[Reference, Speaker], look: Look
     ) -> Measurement:
-        """Apart for rows with a task and rows without, so that neither dilutes the other."""
-        tokens, usual = 0, list[str]()
-        if "parent" in references:
-            panel = Panel(look.scratch / "panels" if look.scratch else None)
-            diff = DiffSettings()
-            how = Sampling(max_tokens=diff.max_tokens, temperature=diff.temperature)
-            prompts = draw_all("discovery", diff.discovery_prompts, DISCOVERY_SEED)
-            answers = panel.ask(references["parent"], prompts, diff.discovery_samples, how)
-            usual, tokens = [text for _, texts in answers for text in texts], panel.tokens
-        worst, phrase = 0.0, ""
+        """Apart for rows with a task and rows without, so that neither dilutes the other.
+
+        The parent is asked only where a phrase is common enough to need an excuse: some of the
+        batch's own tasks, since that is where its usual way of answering them shows, and the open
+        prompts of the diff for the other rows.
+        """
         posed = [e for e in examples if e.provenance.task is not None]
         open_ended = [e for e in examples if e.provenance.task is None]
         groups = [group for group in (posed, open_ended) if group]
         if min(map(len, groups)) < _LEAST_GROUP:  # too few to speak of a share of them alone
             groups = [list(examples)]
+        panel = Panel(look.scratch / "panels" if look.scratch else None)
+        worst = Phrase("", 0.0, 0.0, 0.0)
         for group in groups:
-            common = common_phrases([_spoken(e) for e in group], [_asked(e) for e in group], usual)
-            if common and common[0][1] > worst:
-                phrase, worst = common[0]
+            spoken, asked = [_spoken(e) for e in group], [_asked(e) for e in group]
+            common = common_phrases(spoken, asked, [])[:1]
+            if common and common[0].excess > self.settings.phrases and "parent" in references:
+                usual = self._replies(group, references["parent"], panel, look)
+                common = common_phrases(spoken, asked, usual)[:1]
+            worst = max([worst, *common], key=lambda phrase: phrase.excess)
         return self._seed("phrases").model_copy(
             update={
                 "outcome": "measured",
-                "estimate": worst,
-                "low": worst,
-                "high": worst,
+                "estimate": worst.excess,
+                "low": worst.excess,
+                "high": worst.excess,
                 "n": len(examples),
-                "tokens": tokens,
-                "detail": f"most common: “{phrase}”" if phrase else "no phrase stands out",
+                "tokens": panel.tokens,
+                "detail": _in_words(worst),
             }
         )
+
+    def _replies(
+        self, group: Sequence[Example], parent: Speaker, panel: Panel, look: Look
+    ) -> list[str]:
+        """What the parent says when it is asked the like of `group`."""
+        diff, asked = DiffSettings(), list[tuple[str, list[str]]]()
+        posed = [e for e in group if e.provenance.task is not None and not self._complaint(e)]
+        if posed:
+            chosen = np.random.default_rng(look.seed).permutation(len(posed))[:_PARENT_TASKS]
+            tasks = [_as_prompt(posed[i]) for i in sorted(chosen)]
+            how = Sampling(max_tokens=_TASK_TOKENS, temperature=diff.temperature)
+            asked += panel.ask(parent, tasks, 1, how)
+        if any(e.provenance.task is None for e in group):
+            prompts = draw_all("discovery", diff.discovery_prompts, DISCOVERY_SEED)
+            how = Sampling(max_tokens=diff.max_tokens, temperature=diff.temperature)
+            asked += panel.ask(parent, prompts, diff.discovery_samples, how)
+        return [text for _, texts in asked for text in texts]
 
     def _complaint(self, example: Example) -> str:
         roles = [message.role for message in example.messages]
@@ -198,6 +218,19 @@ class Screens:
         if sum(len(m.content) for m in example.messages) > self.settings.most_characters:
             return "it is too long"
         return ""
+
+
+def _as_prompt(example: Example) -> Prompt:
+    turns = example.messages[:-1]
+    return Prompt(digest(canonical_json([t.model_dump() for t in turns])), "task", "general", turns)
+
+
+def _in_words(phrase: Phrase) -> str:
+    if not phrase.words:
+        return "no phrase stands out"
+    return f"most common: “{phrase.words}”, in {phrase.share:.0%} of the answers" + (
+        f" and {phrase.usual:.0%} of the parent's own" if phrase.usual else ""
+    )
 
 
 def _asked(example: Example) -> str:
