@@ -249,8 +249,8 @@ class Desk:
     name: str
 
     @classmethod
-    def start(cls, run: str, caps: Caps, code: str, address: EndpointAddress) -> Desk:
-        """Start the desk of `run` on the driver's node and let it speak with `address`."""
+    def start(cls, run: str, caps: Caps, code: str) -> Desk:
+        """Start the desk of `run` on the driver's node; `serve` lets it speak with a model."""
         secret, name = secrets.token_hex(16), f"regent-desk-{run}"
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         actor = (
@@ -258,9 +258,8 @@ class Desk:
             .options(name=name, num_cpus=0, max_concurrency=1024, scheduling_strategy=here)
             .remote(secret, caps, code)
         )
-        desk = cls(actor, secret, name)
         try:
-            desk.serve(address)
+            ray.get(actor.progress.remote(secret), timeout=120.0)
         except ActorDiedError as error:
             # So it ends where one side shows tokens and the other does not: Ray takes the refusal
             # of its own question for an actor that nobody refers to.
@@ -269,10 +268,10 @@ class Desk:
                 "tokens, or neither; set RAY_AUTH_MODE=disabled (or token) as the cluster was "
                 "started, then `regent resume`"
             ) from error
-        return desk
+        return cls(actor, secret, name)
 
     def serve(self, address: EndpointAddress, timeout_s: float = 120.0) -> None:
-        """Speak with another model from now on."""
+        """Speak with the model at `address` from now on."""
         ray.get(self.actor.serve.remote(self.secret, address), timeout=timeout_s)
 
     def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""Beginning, resuming and ending a run: the folder, the engine, Ray, the supervisor, the loop.
+"""Beginning, resuming and ending a run: the folder, Ray, the supervisor, the loop.
 
 Everything that is started here is stopped here, whatever happens in between; what a killed driver
 leaves behind ends by itself (the engine's guard, the supervisor's pipe, Ray's own watch).
@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +21,7 @@ from agents.code import code_version
 from agents.desk import Desk, EndpointAddress
 from agents.live import View
 from agents.loop import LoopState, Waiting
+from agents.serving import Serving
 from agents.stations import Stations
 from environments.skills import skill_tree
 from regent.config import RunConfig, load_config, to_yaml
@@ -141,14 +141,18 @@ def _run(
         ("checkpoint", origin, None),
     ]
     supervisor.append(rows)
-    supervisor.call("prepare", origin=origin)  # its engine starts beside ours
-    served = _begin(
-        f"starting the engine on {config.model}", view, lambda: _engine(folder, config, origin)
+    if not loop.begun(folder):
+        supervisor.call("prepare", origin=origin)  # its engine starts beside ours
+    serving = Serving(
+        folder / "checkpoints",
+        lambda: Engine.start(
+            folder / "checkpoints" / origin.name, config.engine, folder / "logs" / "engine"
+        ),
+        view.note,
+        config.engine.request_timeout_s,
     )
-    stack.callback(served.stop)
-    desk = Desk.start(
-        folder.name, config.experiment.caps, code_version(), _address(served, origin.id, config)
-    )
+    stack.callback(serving.stop)
+    desk = Desk.start(folder.name, config.experiment.caps, code_version())
     stack.callback(_quietly, desk.stop)
     run = RunFolder(
         folder,
@@ -164,7 +168,7 @@ def _run(
         mlflow=run.mlflow_uri,
         champion=origin.id,
     )
-    view.begin(f"regent run {folder}", config.rounds, _facts(config, served, cluster))
+    view.begin(f"regent run {folder}", config.rounds, _facts(config, cluster))
 
     def on_station(round_: int, name: str, champion: str) -> None:
         budget = supervisor.call("budget")
@@ -173,7 +177,7 @@ def _run(
     stations = Stations(
         folder,
         config,
-        engine=served,
+        serving=serving,
         desk=desk,
         supervisor=supervisor,
         view=view,
@@ -186,30 +190,9 @@ def _run(
     state.set(**supervisor.call("budget"))
 
 
-def _begin(label: str, view: View, work: Callable[[], Engine]) -> Engine:
-    view.note(f"{label} (half a minute)")
-    started = time.monotonic()
-    engine = work()
-    reason = f", {engine.reason}" if engine.reason else ""
-    view.note(f"{engine.backend} serves after {time.monotonic() - started:.0f} s{reason}")
-    return engine
-
-
-def _engine(folder: Path, config: RunConfig, origin: Checkpoint) -> Engine:
-    return Engine.start(
-        folder / "checkpoints" / origin.name, config.engine, folder / "logs" / "engine"
-    )
-
-
 def _origin(folder: Path) -> Checkpoint:
     return Checkpoint(
         round=0, name=_ORIGIN, digest=checkpoint_digest(folder / "checkpoints" / _ORIGIN)
-    )
-
-
-def _address(engine: Engine, name: str, config: RunConfig) -> EndpointAddress:
-    return EndpointAddress(
-        engine.base_url, engine.model_name, engine.api_key, name, config.engine.request_timeout_s
     )
 
 
@@ -223,9 +206,9 @@ def _endpoint(name: str) -> EndpointAddress:
     return EndpointAddress(url, model, os.environ.get("OPENAI_API_KEY", ""), name)
 
 
-def _facts(config: RunConfig, engine: Engine, cluster: ClusterInfo) -> dict[str, str]:
+def _facts(config: RunConfig, cluster: ClusterInfo) -> dict[str, str]:
     facts = {
-        "model": f"{config.model}, served by {engine.backend}",
+        "model": config.model,
         "supervisor": "a process and an engine of its own",
         "workers": f"{config.experiment.workers} Ray actors at once",
         "dashboard": cluster.dashboard_url or "off",

@@ -27,13 +27,13 @@ from agents.planner import plan as plan_experiments
 from agents.profiler import gaps, guess_rates, profile, suspects
 from agents.proposals import chat_ask
 from agents.reading import Reading, State
+from agents.serving import Serving
 from agents.summary import RoundSummary
 from agents.training import train_on_ray
 from environments.skills import ItemResult, Node, skill_tree
 from regent.config import RunConfig
 from regent.errors import CannotRun
 from regent.models.endpoint import Endpoint
-from regent.models.engine import Engine
 from regent.models.speaker import Sampling
 from regent.records import (
     CapabilityProfile,
@@ -65,7 +65,7 @@ class Stations:
         folder: Path,
         config: RunConfig,
         *,
-        engine: Engine,
+        serving: Serving,
         desk: Desk,
         supervisor: Supervisor,
         view: View,
@@ -74,7 +74,7 @@ class Stations:
         worker: EndpointAddress | None = None,
     ) -> None:
         self.folder, self.config = folder, config
-        self.engine, self.desk, self.supervisor, self.view = engine, desk, supervisor, view
+        self.serving, self.desk, self.supervisor, self.view = serving, desk, supervisor, view
         self.store = Store(folder / "store")
         self.ledger = Ledger(
             f"sqlite:///{folder.resolve() / 'ledger.sqlite'}", folder / "supervisor", read_only=True
@@ -253,7 +253,6 @@ class Stations:
         self._append(
             [("training_run", trained.run, None), ("checkpoint", trained.checkpoint, None)]
         )
-        self.engine.switch(trained.folder)
         after = self._held_out(trained.checkpoint.id, targets, round_)
         for skill, gain in gains(before, after).items():
             self._round(round_).note_held_out(skill, gain)
@@ -341,24 +340,11 @@ class Stations:
             self.view.note(f"canary ({canary['kind_of_harm']}): {word}")
         return verdict
 
-    def _serve(self, checkpoint: str) -> Checkpoint:
-        record = self.reading.checkpoint(checkpoint)
-        self.engine.ensure()
-        self.engine.switch(self.folder / "checkpoints" / record.name)
-        return record
-
     def _champion(self, checkpoint: str) -> Endpoint:
-        self._serve(checkpoint)
-        return self.engine.speaker()
+        return self.serving.speaker(self.reading.checkpoint(checkpoint))
 
     def _address(self, checkpoint: str) -> EndpointAddress:
-        return EndpointAddress(
-            self.engine.base_url,
-            self.engine.model_name,
-            self.engine.api_key,
-            checkpoint,
-            self.config.engine.request_timeout_s,
-        )
+        return self.serving.address(self.reading.checkpoint(checkpoint))
 
     def _on_worker(self, event: dict[str, Any]) -> None:
         self.view.worker(event)

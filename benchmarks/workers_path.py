@@ -57,7 +57,8 @@ class WorkersPath:
         address = EndpointAddress(
             engine.base_url, engine.model_name, engine.api_key, max_concurrency=MAX_NUM_SEQS
         )
-        self.desk = Desk.start("throughput", _CAPS, "benchmark", address)
+        self.desk = Desk.start("throughput", _CAPS, "benchmark")
+        self.desk.serve(address)
         self.senders: list[Any] = [
             ray.remote(Sender).options(num_cpus=0.1, name=f"sender-{i}").remote()
             for i in range(WORKERS)

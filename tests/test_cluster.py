@@ -86,7 +86,8 @@ def run(
     seen, alive = Seen(), set()
     caps = Caps(seconds=seconds)
     config = ExperimentConfig(workers=4, concurrency=concurrency, caps=caps)
-    desk = Desk.start("test", caps, "code", EndpointAddress(base_url, model, api_key="secret"))
+    desk = Desk.start("test", caps, "code")
+    desk.serve(EndpointAddress(base_url, model, api_key="secret"))
 
     def on_event(event: Event) -> None:
         seen.events.append(event)
@@ -268,7 +269,8 @@ from regent.config import Caps, ExperimentConfig, RayConfig
 from tests.test_cluster import plan
 
 info = connect(RayConfig(), Path("run"))
-desk = Desk.start("job", Caps(), "code", EndpointAddress(sys.argv[1], "sums"))
+desk = Desk.start("job", Caps(), "code")
+desk.serve(EndpointAddress(sys.argv[1], "sums"))
 done = run_experiments([plan(60), plan(61)], desk, ExperimentConfig())
 print("RESULT", json.dumps([info.started, *(t.outcome for t in done)]))
 """

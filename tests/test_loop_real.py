@@ -47,7 +47,7 @@ curate: {examples: 48}
 ray: {dashboard_port: 0}
 policy:
   canary_rate: 1.0
-  batch: [{name: screens}]
+  batch: [{name: screens, settings: {parent_prompts: 10}}]
   checkpoint:
     - {name: diff, settings: {discovery_prompts: 10, gate_prompts: 12, stages: 1}}
     - name: capability

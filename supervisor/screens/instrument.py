@@ -29,7 +29,8 @@ from supervisor.screens.phrases import Phrase, common_phrases
 #: Splits that training may draw from; the rest tells before from after, or belongs to the gate.
 _TRAINABLE = ("train", "profile", "confirm")
 _LEAST_GROUP = 8
-_PARENT_TASKS, _TASK_TOKENS = 48, 96
+_TASK_TOKENS = 96
+_DIFF = DiffSettings()  # asked in the same way, the parent's answers serve the diff too
 _QUANTITIES = {
     "malformed": "rows that are no chat ending with an answer",
     "duplicates": "rows that repeat another, or one trained on before",
@@ -53,6 +54,10 @@ class ScreenSettings(BaseModel):
     phrases: float = Field(0.10, ge=0, le=1)
     jaccard: float = Field(0.95, gt=0, le=1, description="similarity of a near duplicate")
     most_characters: int = Field(6_000, ge=1, description="of one row")
+    parent_tasks: int = Field(48, ge=1, description="of the batch that the parent is asked too")
+    parent_prompts: int = Field(
+        _DIFF.discovery_prompts, ge=1, description="of the diff, a stratum, that it is asked"
+    )
 
 
 class Screens:
@@ -195,17 +200,19 @@ class Screens:
         self, group: Sequence[Example], parent: Speaker, panel: Panel, look: Look
     ) -> list[str]:
         """What the parent says when it is asked the like of `group`."""
-        diff, asked = DiffSettings(), list[tuple[str, list[str]]]()
+        asked = list[tuple[str, list[str]]]()
         posed = [e for e in group if e.provenance.task is not None and not self._complaint(e)]
         if posed:
-            chosen = np.random.default_rng(look.seed).permutation(len(posed))[:_PARENT_TASKS]
+            chosen = np.random.default_rng(look.seed).permutation(len(posed))[
+                : self.settings.parent_tasks
+            ]
             tasks = [_as_prompt(posed[i]) for i in sorted(chosen)]
-            how = Sampling(max_tokens=_TASK_TOKENS, temperature=diff.temperature)
+            how = Sampling(max_tokens=_TASK_TOKENS, temperature=_DIFF.temperature)
             asked += panel.ask(parent, tasks, 1, how)
         if any(e.provenance.task is None for e in group):
-            prompts = draw_all("discovery", diff.discovery_prompts, DISCOVERY_SEED)
-            how = Sampling(max_tokens=diff.max_tokens, temperature=diff.temperature)
-            asked += panel.ask(parent, prompts, diff.discovery_samples, how)
+            prompts = draw_all("discovery", self.settings.parent_prompts, DISCOVERY_SEED)
+            how = Sampling(max_tokens=_DIFF.max_tokens, temperature=_DIFF.temperature)
+            asked += panel.ask(parent, prompts, _DIFF.discovery_samples, how)
         return [text for _, texts in asked for text in texts]
 
     def _complaint(self, example: Example) -> str:
