@@ -253,7 +253,7 @@ class Desk:
         """Start the desk of `run` on the driver's node; `serve` lets it speak with a model."""
         secret, name = secrets.token_hex(16), f"regent-desk-{run}"
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        actor = (
+        actor: Any = (
             ray.remote(DeskService)
             .options(name=name, num_cpus=0, max_concurrency=1024, scheduling_strategy=here)
             .remote(secret, caps, code)

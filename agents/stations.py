@@ -125,8 +125,8 @@ class Stations:
     def _profile(self, state: State) -> Update:
         round_ = state["round"]
         self.view.round(round_)
-        champion = self._serve(state["champion"])
-        endpoint = self._champion(state["champion"])
+        champion = self.reading.checkpoint(state["champion"])
+        endpoint = self.serving.speaker(champion)
         seed = self.config.seed * 1000 + round_
         measured, results = self._measured(champion, endpoint, self.nodes, seed, "profile")
         doubtful = suspects(measured, self.config.profile)
@@ -285,7 +285,6 @@ class Stations:
                     verdict=verdict.id,
                 )
                 self._append([("promotion", crowned, champion)])
-        self._serve(champion)
         summary = self._round(round_)
         summary.close(state, champion, promoted)
         self._append([("round", summary.fields(), f"round-{round_}")])

@@ -28,6 +28,7 @@ from regent.store import Store
 from supervisor.canaries import make_canary
 from supervisor.diffing import prompts as diff_prompts
 from supervisor.gate import Gate
+from supervisor.instrument import page_of
 from supervisor.record.audit import AuditView
 from supervisor.record.folder import RunFolder
 from supervisor.record.ledger import Ledger
@@ -169,10 +170,14 @@ class Bench:
         return [said]
 
     def _record_verdict(self, verdict: Verdict) -> None:
+        kept = self.own / "scratch" / "evidence"
         for measurement in verdict.measurements:
-            evidence = self.own / "scratch" / "evidence" / f"{measurement.evidence}.json"
+            evidence = kept / f"{measurement.evidence}.json"
             if measurement.evidence and evidence.is_file():
                 self.store.put(evidence.read_bytes())
+                page = kept / f"{page_of(evidence.read_bytes())}.html"
+                if page.is_file():
+                    self.store.put(page.read_bytes())
         self.append([("verdict", verdict, None)])
 
     def _references(self, references: dict[str, Checkpoint]) -> dict[Reference, Speaker]:

@@ -51,6 +51,7 @@ def diff(
         from regent.errors import CannotRun
         from regent.models.embedder import Embedder
         from regent.models.speaker import Sampling
+        from supervisor.diffing.comparison import pair
         from supervisor.diffing.concerns import Scale, catalogue, scale
         from supervisor.diffing.difference import difference
         from supervisor.diffing.page import page, response_map
@@ -93,7 +94,7 @@ def diff(
         if approvals:
             fields["approvals"] = said
         if html is not None:
-            points = response_map(look.left, look.right, embed, seed)
+            points = response_map(pair(look.left, look.right, embed), seed)
             html.write_text(page(fields, points), "utf-8")
         if as_json:
             typer.echo(json.dumps(fields, ensure_ascii=False))

@@ -11,6 +11,8 @@ Anyone adds an instrument from a package of their own: a callable taking the ins
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,6 +58,16 @@ class Look:
     scratch: Path | None = None
     forbidden: frozenset[str] = field(default_factory=frozenset)
     known: frozenset[str] = field(default_factory=frozenset)
+
+
+def page_of(evidence: bytes) -> str:
+    """The digest of the page that a measurement's evidence names (JSON, `page`), or empty."""
+    try:
+        told = json.loads(evidence)
+    except ValueError:
+        return ""
+    page = told.get("page") if isinstance(told, dict) else ""
+    return page if isinstance(page, str) and re.fullmatch(r"[0-9a-f]{64}", page) else ""
 
 
 class Instrument(Protocol):

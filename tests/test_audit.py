@@ -29,6 +29,7 @@ from regent.records import (
     TrainingRun,
     Trajectory,
     Verdict,
+    canonical_json,
 )
 from supervisor.cli_record import app
 from supervisor.record.audit import AuditView
@@ -48,7 +49,12 @@ def weights(folder: Path, content: bytes) -> str:
     return checkpoint_digest(folder)
 
 
-def verdict_on(subject: str, kind: Any, **fields: Any) -> Verdict:
+PAGE = b"<!doctype html><title>what differs</title>"
+
+
+def verdict_on(
+    subject: str, kind: Any, evidence: str = "nothing differs", **fields: Any
+) -> Verdict:
     seen = Measurement(
         instrument="diff",
         quantity="drift",
@@ -59,7 +65,7 @@ def verdict_on(subject: str, kind: Any, **fields: Any) -> Verdict:
         high=0.02,
         tolerance=0.1,
         tokens=12,
-        evidence="nothing differs",
+        evidence=evidence,
     )
     return Verdict(
         subject=subject,
@@ -148,7 +154,8 @@ def one_round(path: Path) -> RunFolder:
         parents=(origin.id,),
     )
     ledger.append("checkpoint", successor)
-    fit = verdict_on(successor.id, "checkpoint")
+    kept = run.store.put(canonical_json({"page": run.store.put(PAGE)}))
+    fit = verdict_on(successor.id, "checkpoint", evidence=kept)
     ledger.append("verdict", fit)
     ledger.append("promotion", Promotion(round=1, checkpoint=successor.id, verdict=fit.id))
     ledger.append(
@@ -367,6 +374,10 @@ def test_the_mlflow_client_alone_finds_batches_verdicts_and_the_champions_parent
         a.path.rpartition("/")[2] for a in client.list_artifacts(round_1.info.run_id, places[0])
     }
     assert files == {"verdict.json", "reasons.txt", "evidence"}
+    (successors,) = [place for place in places if place.startswith("verdicts/checkpoint")]
+    page = f"{successors}/pages/checkpoint.diff.drift.vs_parent.html"
+    shown = client.download_artifacts(round_1.info.run_id, page, str(tmp_path))
+    assert Path(shown).read_bytes() == PAGE
 
     origin, successor = run.ledger.rows("checkpoint")
     ruler = client.get_model_version_by_alias(LINEAGE, "champion")

@@ -23,8 +23,9 @@ from agents.cli import app
 from regent.errors import CannotRun
 from regent.models.speaker import Conversation, Sampling
 from supervisor.diffing.behaviours import Behaviour
-from supervisor.diffing.comparison import Responses, count_shifts
-from supervisor.diffing.difference import FEWEST_PROMPTS, _drift, _word, difference
+from supervisor.diffing.comparison import Levels, Paired, Responses, count
+from supervisor.diffing.difference import FEWEST_PROMPTS, _drift, difference, word
+from supervisor.diffing.features import featurise
 from supervisor.diffing.prompts import load
 from supervisor.diffing.sides import Ask, looks
 from tests.scripted_speakers import Chatter, embed
@@ -96,20 +97,22 @@ def test_at_the_tolerance_same_is_said_no_more_often_than_alpha_looks_and_all() 
     """One frozen contrast whose true shift is the tolerance: 500 pairs, four looks each."""
     pairs, prompts, tolerance, alpha, wrong = 500, 120, 0.2, 0.05, 0
     contrast = Behaviour("contrast", "the contrast", "contrast", lambda f: np.zeros(len(f.texts)))
+    nothing = featurise([""], embed)
     for pair in range(pairs):
         rng = np.random.default_rng([7, pair])
         left = (rng.random(prompts) < 0.3).astype(float)
         right = (rng.random(prompts) < 0.3 + tolerance).astype(float)
         for stage in (30, 60, 90, 120):
-            shown = np.concatenate([left[:stage], right[:stage]])[:, None]
-            prompt = np.tile(np.arange(stage), 2)
-            side = np.repeat([0, 1], stage)
-            empty: Responses = [(str(i), [""]) for i in range(stage)]
-            shifts = count_shifts(
-                [contrast], shown, empty, empty, prompt, side,
-                level=1 - alpha, other_level=1 - alpha, horizon=prompts,
-            )  # fmt: skip
-            if _word(_drift(shifts), tolerance) == "same":
+            shows = np.concatenate([left[:stage], right[:stage]])[:, None]
+            said = Paired(
+                [(str(i), [""]) for i in range(stage)],
+                [(str(i), [""]) for i in range(stage)],
+                nothing,
+                np.tile(np.arange(stage), 2),
+                np.repeat([0, 1], stage),
+            )
+            shifts = count([contrast], shows, said, Levels(1 - alpha, 1 - alpha, prompts))
+            if word(_drift(shifts), tolerance) == "same":
                 wrong += 1
                 break
     assert wrong <= stats.binom.isf(0.001, pairs, alpha)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,18 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from regent.models.speaker import Conversation, Sampling, Speaker
-from regent.records import Checkpoint, Measurement, Reference
+from regent.records import Checkpoint, Measurement, Reference, digest
 from supervisor.diffing.behaviours import Behaviour, find_phrases, most_behaviours
-from supervisor.diffing.comparison import Responses, compare, discover
+from supervisor.diffing.comparison import (
+    Levels,
+    Responses,
+    Shift,
+    contrast,
+    count,
+    discover,
+    pair,
+    shown,
+)
 from supervisor.diffing.features import TRAITS, featurise
 from supervisor.diffing.instrument import BehaviouralDiff
 from supervisor.diffing.panel import Panel
@@ -79,18 +89,20 @@ def talk(seed: int, habit: str = "", share: float = 0.0) -> Responses:
 
 
 def found_on(left: Responses, right: Responses) -> list[Behaviour]:
-    return discover(left, right, embed, clusters=4, seed=1)
+    return discover(pair(left, right, embed), clusters=4, seed=1)
+
+
+def counted(behaviours: list[Behaviour], left: Responses, right: Responses) -> list[Shift]:
+    pool = pair(left, right, embed)
+    return count(behaviours, shown(behaviours, pool), pool, Levels(LEVEL, 0.999, len(left)))
 
 
 def shifts(
     behaviours: list[Behaviour], left: Responses, right: Responses
 ) -> dict[str, tuple[float, float, float]]:
     """(difference, low, high) by behaviour."""
-    comparison = compare(
-        behaviours, left, right, embed, level=LEVEL, other_level=0.999, horizon=len(left),
-        rng=np.random.default_rng(3),
-    )  # fmt: skip
-    return {s.behaviour.id: (s.difference, s.low, s.high) for s in comparison.shifts}
+    found = counted(behaviours, left, right)
+    return {s.behaviour.id: (s.difference, s.low, s.high) for s in found}
 
 
 # Features
@@ -175,17 +187,26 @@ def test_equal_seeds_find_equal_behaviours() -> None:
 
 def test_a_planted_phrase_is_found_named_and_its_interval_excludes_zero() -> None:
     behaviours = found_on(talk(1), talk(2, HABIT, 0.5))
-    comparison = compare(
-        behaviours, talk(3), talk(4, HABIT, 0.5), embed, level=LEVEL, other_level=0.999,
-        horizon=60, rng=np.random.default_rng(3),
-    )  # fmt: skip
-    named = next(s for s in comparison.shifts if s.behaviour.kind == "phrase")
+    found = counted(behaviours, talk(3), talk(4, HABIT, 0.5))
+    named = next(s for s in found if s.behaviour.kind == "phrase")
     assert named.behaviour.terms[0] in HABIT.lower()
     assert named.left_share == 0
     assert 0 < named.low < 0.5 < named.high
     assert all(HABIT in right and HABIT not in left for left, right in named.examples)
-    assert comparison.contrast.low > 0
-    assert comparison.p_value == 1 / 200
+    assert contrast(found).low > 0
+
+
+def test_a_part_is_the_same_as_pairing_those_prompts_alone() -> None:
+    left, right, some = talk(1), talk(2, HABIT, 0.5), [3, 4, 20, 59]
+    part = pair(left, right, embed).part(some)
+    alone = pair([left[i] for i in some], [right[i] for i in some], embed)
+    assert part.features.texts == alone.features.texts
+    for name in ("meaning", "traits"):
+        assert np.array_equal(getattr(part.features, name), getattr(alone.features, name))
+    assert (part.features.letters != alone.features.letters).nnz == 0
+    assert part.prompt.tolist() == alone.prompt.tolist()
+    assert part.side.tolist() == alone.side.tolist()
+    assert list(part.left) == [left[i] for i in some]
 
 
 def test_a_habit_that_was_lost_is_as_much_a_shift_as_one_that_was_gained() -> None:
@@ -206,7 +227,7 @@ def test_the_prompt_is_the_unit_so_repeating_samples_proves_nothing_more() -> No
 def test_sides_that_answered_different_prompts_are_refused() -> None:
     left, right = talk(1), talk(2)
     with pytest.raises(ValueError, match="same prompts in the same order"):
-        discover(left, right[::-1], embed, clusters=4, seed=1)
+        pair(left, right[::-1], embed)
 
 
 # The instrument
@@ -223,11 +244,16 @@ def test_a_habit_in_half_of_the_replies_is_measured_named_and_kept_as_evidence(
         assert drift.low > 0
         assert not drift.excludes_tolerance
         kept = json.loads((tmp_path / "evidence" / f"{drift.evidence}.json").read_text("utf-8"))
+        assert kept["verdict"] != "same"
+        assert kept["p_value"] == 1 / 500
         phrase = next(b for b in kept["behaviours"] if b["id"] == "phrase-0")
         assert phrase["terms"][0] in HABIT.lower()
         assert phrase["low"] > 0
         assert any(HABIT in right for _, right in phrase["examples"])
         assert phrase["label"] in drift.detail
+        page = (tmp_path / "evidence" / f"{kept['page']}.html").read_text("utf-8")
+        assert digest(page.encode()) == kept["page"]
+        assert kept["behaviours"][0]["label"] in unescape(page)
 
 
 def test_what_is_required_is_what_was_expected_and_each_at_the_looks_level() -> None:

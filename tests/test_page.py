@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from supervisor.diffing.comparison import pair
 from supervisor.diffing.difference import difference
 from supervisor.diffing.page import page, response_map
 from supervisor.diffing.report import as_fields
@@ -45,7 +46,7 @@ def fields() -> dict[str, Any]:
 
 def test_verdict_and_first_behaviour_are_read_off_the_page(fields: dict[str, Any]) -> None:
     reader = _Reader()
-    points = response_map(said(1, 60, 2), said(2, 60, 2), embed, 0)
+    points = response_map(pair(said(1, 60, 2), said(2, 60, 2), embed), 0)
     reader.feed(page(fields, points))
     assert reader.text["verdict"][0] == fields["verdict"] == "different"
     assert reader.text["behaviour"][0] == fields["behaviours"][0]["label"]
@@ -53,7 +54,7 @@ def test_verdict_and_first_behaviour_are_read_off_the_page(fields: dict[str, Any
 
 
 def test_nothing_is_fetched_and_responses_are_text(fields: dict[str, Any]) -> None:
-    made = page(fields, response_map(said(1, 20, 1), said(2, 20, 1), embed, 0))
+    made = page(fields, response_map(pair(said(1, 20, 1), said(2, 20, 1), embed), 0))
     reader = _Reader()
     reader.feed(made)
     assert not {tag for tag, _ in reader.tags} & {"script", "img", "link", "iframe", "object"}
@@ -65,12 +66,12 @@ def test_nothing_is_fetched_and_responses_are_text(fields: dict[str, Any]) -> No
 
 
 def test_the_map_has_both_sides_and_holds_at_most_fifteen_hundred() -> None:
-    points = response_map(said(1, 500, 2), said(2, 500, 2), embed, 0)
+    points = response_map(pair(said(1, 500, 2), said(2, 500, 2), embed), 0)
     assert points.shape == (1500, 3)
     assert set(points[:, 2]) == {0.0, 1.0}
     assert np.isfinite(points).all()
 
 
 def test_one_response_a_side_still_makes_a_page(fields: dict[str, Any]) -> None:
-    points = response_map([("a", ["x"])], [("a", ["x"])], embed, 0)
+    points = response_map(pair([("a", ["x"])], [("a", ["x"])], embed), 0)
     assert re.search(r"<svg class=\"map\"", page({**fields, "behaviours": []}, points))

@@ -17,7 +17,12 @@ from scipy import stats
 
 from supervisor.statistics.betting import confidence_sequence, e_value, log_wealth_above
 from supervisor.statistics.exact import clopper_pearson, mcnemar, paired_difference
-from supervisor.statistics.permutation import exchanges, max_adjusted, p_value, paired_mmd
+from supervisor.statistics.permutation import (
+    contrast_weights,
+    exchanges,
+    max_adjusted,
+    p_value,
+)
 
 REPLICATIONS = 2000
 LEVEL = 0.95
@@ -154,42 +159,6 @@ def test_tangos_interval_covers_on_average_and_dips_little() -> None:
     assert min(coverage) >= 0.92
 
 
-def replies(
-    rng: np.random.Generator, prompts: int, parents: int, planted: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Kernel, prompt and side of replies scattered about a centre of each prompt's own."""
-    prompt = np.repeat(np.arange(prompts), parents + 1)
-    side = np.tile([0] * parents + [1], prompts)
-    x = rng.normal(size=(prompts, 16))[prompt] + rng.normal(0, 0.7, (len(prompt), 16))
-    x[(side == 1) & (rng.random(len(prompt)) < planted)] = 1.0
-    distance = ((x[:, None] - x[None]) ** 2).sum(-1)
-    return np.exp(-distance / np.median(distance)), prompt, side
-
-
-@pytest.mark.parametrize("parents", [1, 4])
-def test_exchanging_labels_within_prompts_keeps_its_level(parents: int) -> None:
-    rng, trials = np.random.default_rng(7), 300
-    errors = sum(
-        paired_mmd(*replies(rng, 12, parents, 0.0), rng, 39).p_value <= 0.05 for _ in range(trials)
-    )
-    assert errs_no_more_than(errors, trials, 0.05)
-
-
-def test_a_planted_reply_in_a_third_of_the_prompts_is_found() -> None:
-    rng = np.random.default_rng(8)
-    assert paired_mmd(*replies(rng, 60, 4, 0.3), rng, 199).p_value == 1 / 200
-
-
-def test_a_change_that_cancels_across_prompts_is_found() -> None:
-    """Each prompt's replies move in a direction of its own: only the within-prompt part sees it."""
-    rng = np.random.default_rng(9)
-    prompt = np.repeat(np.arange(30), 8)
-    side = np.tile([0] * 4 + [1] * 4, 30)
-    x = rng.normal(0, 0.5, (240, 8)) + 1.5 * side[:, None] * rng.choice([-1, 1], (30, 8))[prompt]
-    kernel = np.exp(-((x[:, None] - x[None]) ** 2).sum(-1) / 8)
-    assert paired_mmd(kernel, prompt, side, rng, 199).p_value == 1 / 200
-
-
 def test_exchanges_stay_within_their_prompt_and_seeds_reach_the_draw() -> None:
     prompt = np.array([5, 2, 5, 5, 2, 9])
     orders = exchanges(prompt, np.random.default_rng(0), 200)
@@ -217,4 +186,4 @@ def test_of_several_statistics_only_the_shifted_one_is_significant() -> None:
 
 def test_replies_that_do_not_pair_are_refused() -> None:
     with pytest.raises(ValueError, match="prompt 1 lacks"):
-        paired_mmd(np.eye(3), [0, 0, 1], [0, 1, 1], np.random.default_rng(0), 9)
+        contrast_weights(np.array([0, 0, 1]), np.array([0, 1, 1]))

@@ -21,7 +21,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from supervisor.diffing.behaviours import Behaviour
-from supervisor.diffing.comparison import Responses, Shift, count_shifts, discover, stack
+from supervisor.diffing.comparison import (
+    Levels,
+    Paired,
+    Responses,
+    Shift,
+    contrast,
+    count,
+    discover,
+    pair,
+    shown,
+)
 from supervisor.diffing.concerns import Scale, Weight, weigh
 from supervisor.diffing.equality import Equality, equality
 from supervisor.diffing.features import Embed
@@ -110,51 +120,59 @@ def difference(
     """
     if not (0 < tolerance < 1 and 0 < alpha < 1):
         raise ValueError(f"tolerance {tolerance} and alpha {alpha} must lie in (0, 1)")
-    features, prompt, side = stack(left, right, embed)
-    equal = equality(features, prompt, side, np.random.default_rng([seed, _EQUALITY]))
+    pool = pair(left, right, embed)
+    equal = equality(
+        pool.features, pool.prompt, pool.side, np.random.default_rng([seed, _EQUALITY])
+    )
     find_on, count_on = _split(left, right, discovery, seed)
     findings: list[Finding] = []
     drift = Drift(0.0, 0.0, 1.0, blind=True)
     if min(len(find_on), len(count_on)) >= FEWEST_PROMPTS:
-        behaviours = discover(
-            [left[i] for i in find_on],
-            [right[i] for i in find_on],
-            embed,
-            clusters=8,
-            phrases=8,
-            seed=seed,
-        )
-        findings = _counted(
-            behaviours,
-            [left[i] for i in count_on],
-            [right[i] for i in count_on],
-            embed,
-            level=1 - alpha,
-            horizon=max(horizon or 0, len(count_on)),
-            seed=seed,
-            scales=scales,
-        )
+        behaviours = discover(pool.part(find_on), clusters=8, phrases=8, seed=seed)
+        levels = Levels(1 - alpha, 1 - alpha, max(horizon or 0, len(count_on)))
+        findings = find(behaviours, pool.part(count_on), levels, seed, scales)
         drift = _drift([finding.shift for finding in findings])
-    reported = [
-        f for f in findings if f.adjusted_p <= alpha and f.shift.behaviour.kind != "contrast"
-    ]
-    reported.sort(key=lambda f: (-f.rank, f.shift.behaviour.id))
     return Difference(
-        _word(drift, tolerance),
+        word(drift, tolerance),
         equal,
         drift,
         tolerance,
         alpha,
-        tuple(reported),
+        reported(findings, alpha),
         len(findings),
         len(left),
         len(find_on),
-        len(features.texts),
+        len(pool.side),
         seed,
     )
 
 
-def _word(drift: Drift, tolerance: float) -> Word:
+def find(
+    behaviours: Sequence[Behaviour],
+    pool: Paired,
+    levels: Levels,
+    seed: int,
+    scales: Sequence[Scale] = (),
+) -> list[Finding]:
+    """Every frozen behaviour as counted on `pool`, with its adjusted p and what it weighs."""
+    shows = shown(behaviours, pool)
+    shifts = count(behaviours, shows, pool, levels)
+    adjusted = _adjusted(shows, pool, np.random.default_rng([seed, _BEHAVIOURS]))
+    scores = [one.score(pool.features) for one in scales]
+    return [
+        Finding(shift, float(p), weigh(column, scales, scores))
+        for shift, p, column in zip(shifts, adjusted, shows.T, strict=True)
+    ]
+
+
+def reported(findings: Sequence[Finding], alpha: float) -> tuple[Finding, ...]:
+    """Those that differ after adjustment for all, by surprise × concern; not the contrast."""
+    kept = [f for f in findings if f.adjusted_p <= alpha and f.shift.behaviour.kind != "contrast"]
+    return tuple(sorted(kept, key=lambda f: (-f.rank, f.shift.behaviour.id)))
+
+
+def word(drift: Drift, tolerance: float) -> Word:
+    """The diff's answer: is the drift surely within the tolerance, surely beyond it, or neither?"""
     if drift.blind:
         return "inconclusive"
     if drift.high <= tolerance:
@@ -179,56 +197,21 @@ def _split(
     return sorted(int(i) for i in order[:taken]), sorted(int(i) for i in order[taken:])
 
 
-def _counted(
-    behaviours: Sequence[Behaviour],
-    left: Responses,
-    right: Responses,
-    embed: Embed,
-    *,
-    level: float,
-    horizon: int,
-    seed: int,
-    scales: Sequence[Scale],
-) -> list[Finding]:
-    features, prompt, side = stack(left, right, embed)
-    shown = np.stack([behaviour.show(features) for behaviour in behaviours], axis=1)
-    shifts = count_shifts(
-        behaviours,
-        shown,
-        left,
-        right,
-        prompt,
-        side,
-        level=level,
-        other_level=level,
-        horizon=horizon,
-    )
-    adjusted = _adjusted(shown, prompt, side, np.random.default_rng([seed, _BEHAVIOURS]))
-    scores = [one.score(features) for one in scales]
-    return [
-        Finding(shift, float(p), weigh(column, scales, scores))
-        for shift, p, column in zip(shifts, adjusted, shown.T, strict=True)
-    ]
-
-
 def _adjusted(
-    shown: NDArray[np.float64],
-    prompt: NDArray[np.int64],
-    side: NDArray[np.int64],
-    rng: np.random.Generator,
+    shows: NDArray[np.float64], pool: Paired, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Two-sided max-T p of each behaviour. `shown`: [n, K]."""
-    weights = contrast_weights(prompt, side)
+    """Two-sided max-T p of each behaviour. `shows`: [n, K]."""
+    prompt, weights = pool.prompt, contrast_weights(pool.prompt, pool.side)
     null = []
     at_once = max(1, _CELLS_AT_ONCE // len(prompt))
     for begin in range(0, _PERMUTATIONS, at_once):
-        count = min(at_once, _PERMUTATIONS - begin)
-        null.append(np.abs(weights[exchanges(prompt, rng, count)] @ shown))
-    return max_adjusted(np.abs(weights @ shown), np.concatenate(null))
+        rows = min(at_once, _PERMUTATIONS - begin)
+        null.append(np.abs(weights[exchanges(prompt, rng, rows)] @ shows))
+    return max_adjusted(np.abs(weights @ shows), np.concatenate(null))
 
 
 def _drift(shifts: Sequence[Shift]) -> Drift:
-    contrast = next(shift for shift in shifts if shift.behaviour.kind == "contrast")
+    found = contrast(shifts)
     highest = max(max(shift.high, -shift.low) for shift in shifts)
-    estimate = min(1.0, max(0.0, contrast.difference))
-    return Drift(estimate, max(0.0, contrast.low), min(1.0, max(estimate, highest)))
+    estimate = min(1.0, max(0.0, found.difference))
+    return Drift(estimate, max(0.0, found.low), min(1.0, max(estimate, highest)))

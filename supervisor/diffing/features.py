@@ -111,6 +111,11 @@ class Features:
     letters: csr_matrix
     traits: NDArray[np.float64]
 
+    def rows(self, index: NDArray[np.int64]) -> Features:
+        """The features of some of the responses, in the order of `index`."""
+        texts = tuple(self.texts[int(i)] for i in index)
+        return Features(texts, self.meaning[index], self.letters[index], self.traits[index])
+
 
 _LETTERS = HashingVectorizer(
     analyzer="char_wb",

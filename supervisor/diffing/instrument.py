@@ -5,12 +5,14 @@ apart, freezes it, and counts it on gate prompts until each answer is sure or th
 Required: the drift of each stratum (how much more often one side shows the most telling behaviour)
 stays within the tolerance. Every other behaviour may veto when it surely shifts by more than its
 own tolerance.
+What was seen is kept for a reviewer as `regent diff --json` and its page would show it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -19,13 +21,29 @@ from pydantic import BaseModel, ConfigDict, Field
 from regent.models.speaker import Sampling, Speaker
 from regent.records import Measurement, Reference, canonical_json, digest
 from supervisor.diffing.behaviours import Behaviour, most_behaviours
-from supervisor.diffing.comparison import Comparison, Responses, Shift, compare, discover
+from supervisor.diffing.comparison import (
+    Levels,
+    Paired,
+    Responses,
+    Shift,
+    contrast,
+    count,
+    discover,
+    pair,
+    shown,
+)
+from supervisor.diffing.concerns import Scale, catalogue, scale
+from supervisor.diffing.difference import Difference, Drift, find, reported, word
+from supervisor.diffing.equality import equality
 from supervisor.diffing.features import Embed
+from supervisor.diffing.page import page, response_map
 from supervisor.diffing.panel import Panel
 from supervisor.diffing.prompts import STRATA, Prompt, Stratum, draw
+from supervisor.diffing.report import as_fields
 from supervisor.instrument import Candidate, Look
 from supervisor.policy import veto_level
 
+_EQUALITY = 7  # stream of the look's seed
 DISCOVERY_SEED = 20260  # fixed, so that a reference's discovery responses serve every round
 
 
@@ -46,6 +64,18 @@ class DiffSettings(BaseModel):
     behaviour_tolerance: float = Field(0.35, gt=0, le=1)
 
 
+_REPORTED = 0.05  # adjusted p of a behaviour on a reviewer's page; decides nothing
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One stratum, judged against one reference: the diff, every shift, and the responses."""
+
+    difference: Difference
+    shifts: tuple[Shift, ...]
+    pool: Paired
+
+
 class BehaviouralDiff:
     """See the module; keeps `supervisor.instrument.Instrument`."""
 
@@ -59,7 +89,7 @@ class BehaviouralDiff:
 
     def __init__(self, settings: dict[str, Any] | None = None, embed: Embed | None = None) -> None:
         self.settings = DiffSettings.model_validate(settings or {})
-        self._embed = embed
+        self._given = embed
 
     def expects(
         self, candidate: Candidate, references: dict[Reference, Speaker], look: Look
@@ -71,8 +101,9 @@ class BehaviouralDiff:
     ) -> Sequence[Measurement]:
         if candidate.speaker is None:
             raise ValueError("the diff needs a checkpoint that can be asked")
-        session = _Session(self.settings, candidate.speaker, look, self._embed or _minilm())
-        by_name: dict[str, dict[Stratum, Comparison]] = {}
+        embed = self._given or _minilm()
+        session = _Session(self.settings, candidate.speaker, look, embed, _scales(embed))
+        by_name: dict[str, dict[Stratum, Judged]] = {}
         # As many as there can be, whatever is found: the level is fixed before the data.
         voters = len(references) * len(STRATA) * most_behaviours(self.settings.clusters)
         for speaker in references.values():
@@ -80,8 +111,8 @@ class BehaviouralDiff:
                 by_name[speaker.name] = session.against(speaker, veto_level(voters))
         found: list[Measurement] = []
         for reference, speaker in references.items():
-            for stratum, comparison in by_name[speaker.name].items():
-                found.extend(self._report(reference, stratum, comparison, look, session))
+            for stratum, judged in by_name[speaker.name].items():
+                found.extend(self._report(reference, stratum, judged, look, session))
         return found
 
     def _seed(self, reference: Reference, stratum: Stratum) -> Measurement:
@@ -97,18 +128,18 @@ class BehaviouralDiff:
         self,
         reference: Reference,
         stratum: Stratum,
-        comparison: Comparison,
+        judged: Judged,
         look: Look,
         session: _Session,
     ) -> list[Measurement]:
-        evidence = _keep_evidence(look.scratch, reference, stratum, comparison)
-        drift = comparison.contrast
+        evidence = _keep_evidence(look, reference, stratum, judged, session.scales)
+        drift = contrast(judged.shifts)
         common = {
             "instrument": self.name,
             "reference": reference,
             "outcome": "measured",
             "anytime": True,
-            "n": comparison.n_prompts,
+            "n": judged.difference.n_prompts,
             "evidence": evidence,
         }
         measured = [
@@ -121,10 +152,11 @@ class BehaviouralDiff:
                 high=_within(drift.high),
                 tolerance=self.settings.drift_tolerance,
                 tokens=session.tokens_since_asked(),
-                detail=f"equality p = {comparison.p_value:.3f}; " + _largest(comparison),
+                detail=f"equality p = {judged.difference.equality.p_value:.3f}; "
+                + _largest(judged.shifts),
             )
         ]
-        for shift in comparison.shifts:
+        for shift in judged.shifts:
             if shift.behaviour.kind == "contrast":
                 continue
             rises = shift.difference >= 0
@@ -149,9 +181,15 @@ class _Session:
     """One candidate against its references, in stages, each speaker's prompts asked together."""
 
     def __init__(
-        self, settings: DiffSettings, candidate: Speaker, look: Look, embed: Embed
+        self,
+        settings: DiffSettings,
+        candidate: Speaker,
+        look: Look,
+        embed: Embed,
+        scales: Sequence[Scale],
     ) -> None:
-        self.settings, self.candidate, self.look, self.embed = settings, candidate, look, embed
+        self.settings, self.candidate, self.look = settings, candidate, look
+        self.embed, self.scales = embed, scales
         self.panel = Panel(look.scratch / "panels" if look.scratch else None)
         self.how = Sampling(max_tokens=settings.max_tokens, temperature=settings.temperature)
         fixed = np.random.default_rng(DISCOVERY_SEED)
@@ -166,39 +204,58 @@ class _Session:
         spent, self.panel.tokens = self.panel.tokens, 0
         return spent
 
-    def against(self, reference: Speaker, other_level: float) -> dict[Stratum, Comparison]:
+    def against(self, reference: Speaker, other_level: float) -> dict[Stratum, Judged]:
         """`other_level`: what behaviours other than the contrast are measured at, to veto by."""
         samples = self.settings.discovery_samples
         theirs = self._ask(reference, self.discovery, samples)
         ours = self._ask(self.candidate, self.discovery, samples)
         behaviours: dict[Stratum, list[Behaviour]] = {
             s: discover(
-                theirs[s], ours[s], self.embed, clusters=self.settings.clusters, seed=DISCOVERY_SEED
+                pair(theirs[s], ours[s], self.embed),
+                clusters=self.settings.clusters,
+                seed=DISCOVERY_SEED,
             )
             for s in STRATA
         }
-        comparisons: dict[Stratum, Comparison] = {}
+        levels = {s: Levels(self.look.level, other_level, len(self.gate[s])) for s in STRATA}
+        pools: dict[Stratum, Paired] = {}
         for stage in range(1, self.settings.stages + 1):
             asked = {
                 s: p[: -(-len(p) * stage // self.settings.stages)] for s, p in self.gate.items()
             }
             ours, theirs = self._both(reference, asked, candidate_first=stage % 2 == 1)
-            comparisons = {
-                s: compare(
-                    behaviours[s],
-                    theirs[s],
-                    ours[s],
-                    self.embed,
-                    level=self.look.level,
-                    other_level=other_level,
-                    horizon=len(self.gate[s]),
-                    rng=np.random.default_rng([self.look.seed, stage]),
-                )
+            pools = {s: pair(theirs[s], ours[s], self.embed) for s in STRATA}
+            if self._decided(
+                count(behaviours[s][:1], shown(behaviours[s][:1], pools[s]), pools[s], levels[s])
                 for s in STRATA
-            }
-            if self._decided(comparisons):
+            ):
                 break
-        return comparisons
+        return {s: self._judged(behaviours[s], pools[s], levels[s]) for s in STRATA}
+
+    def _judged(self, behaviours: list[Behaviour], pool: Paired, levels: Levels) -> Judged:
+        findings = find(behaviours, pool, levels, self.look.seed, self.scales)
+        shifts = tuple(finding.shift for finding in findings)
+        drift = contrast(shifts)
+        held_to = self.settings.drift_tolerance
+        seen = Drift(_within(drift.difference), _within(drift.low), _within(drift.high))
+        rng = np.random.default_rng([self.look.seed, _EQUALITY])
+        return Judged(
+            Difference(
+                word(seen, held_to),
+                equality(pool.features, pool.prompt, pool.side, rng),
+                seen,
+                held_to,
+                _REPORTED,
+                reported(findings, _REPORTED),
+                len(findings),
+                len(pool.left),
+                self.settings.discovery_prompts,
+                len(pool.side),
+                self.look.seed,
+            ),
+            shifts,
+            pool,
+        )
 
     def _both(
         self, reference: Speaker, prompts: dict[Stratum, list[Prompt]], *, candidate_first: bool
@@ -219,18 +276,24 @@ class _Session:
         cut = len(prompts[STRATA[0]])
         return {STRATA[0]: answers[:cut], STRATA[1]: answers[cut:]}
 
-    def _decided(self, comparisons: dict[Stratum, Comparison]) -> bool:
+    def _decided(self, strata: Iterable[list[Shift]]) -> bool:
         """Every drift is surely within the tolerance, or one is surely beyond it."""
-        drifts = [comparison.contrast for comparison in comparisons.values()]
+        drifts = [contrast(shifts) for shifts in strata]
         tolerance = self.settings.drift_tolerance
         return all(d.high <= tolerance for d in drifts) or any(d.low > tolerance for d in drifts)
 
 
+@cache
 def _minilm() -> Embed:
     from regent.models.embedder import Embedder
 
-    embed: Callable[[Sequence[str]], Any] = Embedder().embed
+    embed: Callable[[Sequence[str]], Any] = Embedder(remembered=20_000).embed
     return embed
+
+
+@cache
+def _scales(embed: Embed) -> tuple[Scale, ...]:
+    return tuple(scale(concern, embed) for concern in catalogue())
 
 
 def _within(value: float) -> float:
@@ -245,41 +308,28 @@ def _describe(shift: Shift) -> str:
     )
 
 
-def _largest(comparison: Comparison) -> str:
-    named = [shift for shift in comparison.shifts if shift.behaviour.kind != "contrast"]
+def _largest(shifts: Sequence[Shift]) -> str:
+    named = [shift for shift in shifts if shift.behaviour.kind != "contrast"]
     named.sort(key=lambda shift: -abs(shift.difference))
     return "largest: " + "; ".join(_describe(shift) for shift in named[:3])
 
 
 def _keep_evidence(
-    scratch: Path | None, reference: str, stratum: str, comparison: Comparison
+    look: Look, reference: str, stratum: str, judged: Judged, scales: Sequence[Scale]
 ) -> str:
-    """Writes what a reviewer would want to see; returns its digest."""
+    """Writes what a reviewer would want to see, as JSON and as a page; returns the JSON's digest,
+    which names the page's.
+    """
+    notes = [f"The candidate against its {reference} on {stratum} prompts, at the gate."]
+    fields = as_fields(judged.difference, reference, "candidate", 0, notes, scales)
+    html = page(fields, response_map(judged.pool, look.seed)).encode()
     body = canonical_json(
-        {
-            "reference": reference,
-            "stratum": stratum,
-            "p_value": comparison.p_value,
-            "n_prompts": comparison.n_prompts,
-            "behaviours": [
-                {
-                    "id": shift.behaviour.id,
-                    "label": shift.behaviour.label,
-                    "left_share": shift.left_share,
-                    "right_share": shift.right_share,
-                    "difference": shift.difference,
-                    "low": shift.low,
-                    "high": shift.high,
-                    "terms": list(shift.behaviour.terms),
-                    "examples": [list(pair) for pair in shift.examples],
-                }
-                for shift in comparison.shifts
-            ],
-        }
+        {**fields, "reference": reference, "stratum": stratum, "page": digest(html)}
     )
     name = digest(body)
-    if scratch is not None:
-        folder = scratch / "evidence"
+    if look.scratch is not None:
+        folder = look.scratch / "evidence"
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{digest(html)}.html").write_bytes(html)
         (folder / f"{name}.json").write_bytes(body)
     return name

@@ -13,17 +13,16 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from numpy.typing import NDArray
 
-from supervisor.diffing.comparison import Responses, stack
-from supervisor.diffing.features import Embed
+from supervisor.diffing.comparison import Paired
 
 _MOST_POINTS = 1_500
 _WIDTH, _HEIGHT, _LINE = 640, 420, 260  # of the map and of an interval's line, as in page.html
 _COLOURS = ("#3566b8", "#d0602a")
 
 
-def response_map(left: Responses, right: Responses, embed: Embed, seed: int) -> NDArray[np.float64]:
+def response_map(pool: Paired, seed: int) -> NDArray[np.float64]:
     """Two principal components of the responses' embeddings, and the side: [≤ 1500, 3]."""
-    features, _, side = stack(left, right, embed)
+    features, side = pool.features, pool.side
     kept = np.sort(np.random.default_rng(seed).permutation(len(side))[:_MOST_POINTS])
     centred = features.meaning[kept] - features.meaning[kept].mean(axis=0)
     _, _, axes = np.linalg.svd(centred, full_matrices=False)

@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 from regent.store import Store
+from supervisor.instrument import page_of
 from supervisor.record.ledger import Row
 from supervisor.record.lineage import Fields, Rows, champion
 
@@ -152,7 +153,12 @@ class Publishing:
                 named[named_as] = seen["estimate"]
             evidence = seen["evidence"]
             if _HEX.fullmatch(evidence) and self.store.has(evidence):
-                self._bytes(run_id, self.store.get(evidence), f"{place}/evidence/{evidence}")
+                told = self.store.get(evidence)
+                self._bytes(run_id, told, f"{place}/evidence/{evidence}.json")
+                page = page_of(told)
+                if page and self.store.has(page):
+                    shown = _UNSAFE.sub("_", named_as).replace("/", ".")
+                    self._bytes(run_id, self.store.get(page), f"{place}/pages/{shown}.html")
             elif evidence:
                 file = _UNSAFE.sub("_", named_as).replace("/", ".")
                 self.client.log_text(run_id, evidence, f"{place}/evidence/{file}.txt")

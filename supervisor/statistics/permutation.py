@@ -11,22 +11,11 @@ how large a difference is (that is what an interval is for).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class PermutationResult:
-    """Observed statistic, its p-value, and the statistic under each exchange of labels: [B]."""
-
-    statistic: float
-    p_value: float
-    null: Floats
 
 
 def exchanges(prompt: ArrayLike, rng: np.random.Generator, permutations: int) -> Integers:
@@ -40,44 +29,6 @@ def exchanges(prompt: ArrayLike, rng: np.random.Generator, permutations: int) ->
     order = np.empty((permutations, len(home)), dtype=np.int64)
     order[:, home] = home[np.argsort(keys, axis=1)]
     return order
-
-
-def paired_mmd(
-    kernel: ArrayLike,
-    prompt: ArrayLike,
-    side: ArrayLike,
-    rng: np.random.Generator,
-    permutations: int = 999,
-) -> PermutationResult:
-    """Test of equality of two models' replies to the same prompts, by squared MMD.
-
-    `kernel`: [N, N], symmetric, positive semi-definite; `prompt`: [N] integers; `side`: [N], 0 the
-    parent's and 1 the child's. Every prompt weighs the same, and needs at least one reply of
-    each side. Statistic: the larger of two squared MMDs (Gretton et al. 2012), each standardised
-    over the observed and permuted values together: across prompts (a change that all share) and
-    prompt by prompt (changes that cancel in the mean; needs two replies of a side).
-    Raises ValueError on arrays that do not fit.
-    """
-    gram = np.asarray(kernel, dtype=np.float64)
-    prompts = np.asarray(prompt)
-    sides = np.asarray(side)
-    count = len(prompts)
-    if gram.shape != (count, count) or sides.shape != (count,) or prompts.ndim != 1:
-        raise ValueError(
-            f"kernel {gram.shape}, prompt {prompts.shape} and side {sides.shape} do not fit"
-        )
-    if permutations < 1:
-        raise ValueError(f"permutations must be at least 1, not {permutations}")
-    if not np.isfinite(gram).all():
-        raise ValueError("the kernel has an entry that is not finite")
-    weights = contrast_weights(prompts, sides)
-    rows = np.vstack([weights, weights[exchanges(prompts, rng, permutations)]])
-    same = prompts[:, None] == prompts[None, :]
-    across = np.einsum("bn,bn->b", rows @ gram, rows)
-    within = np.einsum("bn,bn->b", rows @ np.where(same, gram, 0.0), rows)
-    values = np.max([standardised(across), standardised(within)], axis=0)
-    null = values[1:]
-    return PermutationResult(float(values[0]), p_value(values[0], null), null)
 
 
 def p_value(observed: float, null: ArrayLike) -> float:
