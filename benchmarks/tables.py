@@ -181,6 +181,29 @@ def concerns_table(result: Mapping[str, Any]) -> str:
     return markdown(["concern", "pairs", "AUROC [95 %]", ""], rows)
 
 
+def diff_null_table(result: Mapping[str, Any]) -> str:
+    """False alarms where nothing differs."""
+    rows = [
+        [
+            name,
+            said["n"],
+            said["alarms"],
+            f"{said['share']:.1%} [{said['low']:.1%}, {said['high']:.1%}]",
+        ]
+        for name, said in result["figures"]["null"].items()
+    ]
+    return markdown(["comparison, finding", "n", "alarms", "share [95 %]"], rows)
+
+
+def diff_cost_table(result: Mapping[str, Any]) -> str:
+    """Seconds and memory of `regent diff` on recordings."""
+    rows = [
+        [f"{said['responses_a_side']:,}", f"{said['seconds']:.0f}", f"{said['peak_gib']:.1f}"]
+        for said in result["figures"]["costs"]
+    ]
+    return markdown(["responses a side", "seconds", "peak GiB"], rows)
+
+
 def loop_table(result: Mapping[str, Any]) -> str:
     """A whole run of the shipped configuration, round by round."""
     rows = []
@@ -221,6 +244,8 @@ _FROM_RESULTS: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "power-capability": ("power", power_capability_table),
     "gate": ("gate", gate_table),
     "concerns": ("concerns", concerns_table),
+    "diff-null": ("diff", diff_null_table),
+    "diff-cost": ("diff", diff_cost_table),
     "loop": ("loop", loop_table),
     "throughput": ("throughput", throughput_table),
 }

@@ -36,6 +36,9 @@ def diff(
     approvals: Annotated[
         bool, typer.Option(help="Also which of 216 statements each side approves (weights).")
     ] = False,
+    judge: Annotated[
+        str, typer.Option(help="A model that says in words what differs; only what survives stays.")
+    ] = "",
     html: Annotated[
         Path | None, typer.Option(help="Also write one self-contained page to this file.")
     ] = None,
@@ -53,9 +56,10 @@ def diff(
         from regent.models.speaker import Sampling
         from supervisor.diffing.comparison import pair
         from supervisor.diffing.concerns import Scale, catalogue, scale
-        from supervisor.diffing.difference import difference
+        from supervisor.diffing.difference import difference, split
+        from supervisor.diffing.hypotheses import hypotheses
         from supervisor.diffing.page import page, response_map
-        from supervisor.diffing.report import as_fields, show
+        from supervisor.diffing.report import as_fields, judge_fields, show
         from supervisor.diffing.sides import Ask, approved, looks
         from supervisor.naming import Voices
 
@@ -67,8 +71,9 @@ def diff(
         ask = Ask(prompts=prompts, samples=samples, how=Sampling(max_tokens, 1.0))
         embed = Embedder(remembered=250_000).embed
         scales: list[Scale] = []
-        found, look = None, None
+        found, look, told = None, None, None
         try:
+            critic = voices.speaker(judge) if judge else None
             for look in looks(left, right, voices.speaker, ask, seed, folder):
                 progress.print(f"{len(look.left)} prompts answered by both sides", style="dim")
                 # Fitted once there is something to weigh, so that bad input is said at once.
@@ -86,16 +91,31 @@ def diff(
                 )
                 if look.last or found.verdict != "inconclusive":
                     break
+            if found is None or look is None:
+                raise CannotRun("nothing was compared")
+            pool = pair(look.left, look.right, embed)
+            if critic is not None:
+                find_on, count_on = split(look.left, look.right, look.discovery, seed)
+                progress.print(f"{judge} is asked what differs", style="dim")
+                told = hypotheses(
+                    voices.speaker(judge),
+                    pool.part(find_on),
+                    pool.part(count_on),
+                    seed,
+                    alpha=alpha,
+                )
         finally:
             voices.close()
-        if found is None or look is None:
-            raise CannotRun("nothing was compared")
-        fields = as_fields(found, left, right, look.tokens, look.notes, scales)
+        notes = [*look.notes]
+        if not judge:
+            notes.append("No judge: what differs is not put into sentences (--judge MODEL).")
+        fields = as_fields(found, left, right, look.tokens, notes, scales)
+        if told is not None:
+            fields["judge"] = judge_fields(told) | {"name": judge}
         if approvals:
             fields["approvals"] = said
         if html is not None:
-            points = response_map(pair(look.left, look.right, embed), seed)
-            html.write_text(page(fields, points), "utf-8")
+            html.write_text(page(fields, response_map(pool, seed)), "utf-8")
         if as_json:
             typer.echo(json.dumps(fields, ensure_ascii=False))
         else:

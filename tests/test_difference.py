@@ -28,6 +28,7 @@ from supervisor.diffing.difference import FEWEST_PROMPTS, _drift, difference, wo
 from supervisor.diffing.features import featurise
 from supervisor.diffing.prompts import load
 from supervisor.diffing.sides import Ask, looks
+from tests.scripted_endpoint import scripted_endpoint
 from tests.scripted_speakers import Chatter, embed
 
 HABIT = "Buy our new Zepto phone today."
@@ -197,3 +198,30 @@ def test_bad_input_is_one_line_and_exit_2(tmp_path: Path, lines: str, complaint:
     result = CliRunner().invoke(app, ["diff", left, str(tmp_path / "bad.jsonl"), "--json"])
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
     assert complaint in result.stderr
+
+
+@pytest.mark.usefixtures("scripted_embeddings")
+def test_a_judge_of_nonsense_changes_nothing_else_and_a_dead_one_is_one_line(
+    tmp_path: Path,
+) -> None:
+    left = recorded(tmp_path / "left.jsonl", said(1, 40, 2))
+    right = recorded(tmp_path / "right.jsonl", said(2, 40, 2, HABIT, 0.5))
+    page = tmp_path / "page.html"
+
+    def run(*more: str) -> Any:
+        command = ["diff", left, right, "--json", "--html", str(page), *more]
+        return CliRunner().invoke(app, command)
+
+    alone = json.loads(run().stdout)
+    assert alone["judge"] is None
+    assert any("No judge" in note for note in alone["notes"])
+    with scripted_endpoint() as url:
+        told = run("--judge", f"sums@{url}")
+    assert told.exit_code == 1
+    fields = json.loads(told.stdout)
+    assert (fields["judge"]["unparsed"], fields["judge"]["hypotheses"]) == (6, [])
+    assert fields["behaviours"] == alone["behaviours"]
+    assert "proposed nothing that could be tested" in page.read_text("utf-8")
+    dead = run("--judge", "sums@http://127.0.0.1:9/v1")
+    assert (dead.exit_code, dead.stdout, dead.stderr.count("\n")) == (2, "", 1)
+    assert "start it or mend the address" in dead.stderr

@@ -124,7 +124,7 @@ def difference(
     equal = equality(
         pool.features, pool.prompt, pool.side, np.random.default_rng([seed, _EQUALITY])
     )
-    find_on, count_on = _split(left, right, discovery, seed)
+    find_on, count_on = split(left, right, discovery, seed)
     findings: list[Finding] = []
     drift = Drift(0.0, 0.0, 1.0, blind=True)
     if min(len(find_on), len(count_on)) >= FEWEST_PROMPTS:
@@ -180,10 +180,12 @@ def word(drift: Drift, tolerance: float) -> Word:
     return "different" if drift.low > tolerance else "inconclusive"
 
 
-def _split(
+def split(
     left: Responses, right: Responses, discovery: Collection[str] | None, seed: int
 ) -> tuple[list[int], list[int]]:
-    """Indices of discovery and of validation prompts, each in order."""
+    """Places of discovery and of validation prompts, each ascending: those whose ids are in
+    `discovery`, or else a random half.
+    """
     if discovery is not None:
         find_on = [i for i, (name, _) in enumerate(left) if name in discovery]
         return find_on, [i for i, (name, _) in enumerate(left) if name not in discovery]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from rich.text import Text
 
 from supervisor.diffing.concerns import Scale
 from supervisor.diffing.difference import Difference, Finding
+from supervisor.diffing.hypotheses import Survival
 
 _LONGEST = 300  # characters of an example that are shown
 _BLIND_TO = (
@@ -59,10 +61,38 @@ def as_fields(
             }
             for one in scales
         },
+        "judge": None,
         "notes": list(notes),
         "blind_to": _BLIND_TO,
         "tokens": tokens,
         "seed": found.seed,
+    }
+
+
+def judge_fields(found: Survival) -> dict[str, Any]:
+    """What a judge proposed and what became of it, as plain JSON; null where not tested."""
+    return {
+        "name": found.judge,
+        "proposals": found.proposals,
+        "unparsed": found.unparsed,
+        "tokens": found.tokens,
+        "hypotheses": [
+            {
+                "text": one.text,
+                "kept": not one.fell,
+                "fell": one.fell,
+                "n": one.n,
+                "missing": one.missing,
+                "left_share": _known(one.left_share),
+                "right_share": _known(one.right_share),
+                "difference": _known(one.difference),
+                "adjusted_p": _known(one.adjusted_p),
+                "gain": _known(one.gain[0]),
+                "gain_low": _known(one.gain[1]),
+                "elsewhere": _known(one.elsewhere),
+            }
+            for one in found.hypotheses
+        ],
     }
 
 
@@ -92,6 +122,8 @@ def show(fields: dict[str, Any]) -> RenderableType:
                 Text(f"  left   {_flat(ours)}"),
                 Text(f"  right  {_flat(theirs)}"),
             ]
+    if fields["judge"] is not None:
+        parts += [Text(""), *_judged(fields["judge"])]
     if "approvals" in fields:
         parts += [Text(""), *_approvals(fields["approvals"])]
     parts += [Text("")]
@@ -160,6 +192,26 @@ def _approvals(fields: dict[str, Any]) -> list[Text]:
             if g["low"] > 0 or g["high"] < 0
         ]
     return lines
+
+
+def _judged(judge: dict[str, Any]) -> list[Text]:
+    """The survivors, then what fell and why."""
+    rows = judge["hypotheses"]
+    kept = sum(row["kept"] for row in rows)
+    lines = [Text(f"{kept} of {len(rows)} statements of the judge survived", style="bold")]
+    if judge["unparsed"]:
+        lines.append(Text(f"  {judge['unparsed']} of {judge['proposals']} replies did not parse"))
+    for row in rows:
+        if row["kept"]:
+            said = f"{row['left_share']:.0%} → {row['right_share']:.0%}"
+            lines.append(Text(f"  {row['text']} {said}, p = {row['adjusted_p']:.3f}"))
+        else:
+            lines.append(Text(f"  fell: {row['text']} ({row['fell']})", style="dim"))
+    return lines
+
+
+def _known(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _flat(text: str) -> str:
