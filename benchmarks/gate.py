@@ -152,10 +152,7 @@ def run(
         try:
             for behaviour, seed in _cases(harmless, planted, first_seed):
                 done = [row for row in rows if row["seed"] == seed]
-                size = _SMALL if quick else _PLANTED if behaviour else _ORDINARY
-                examples, targets = ordinary_examples(seed, bench.replies, bench.attempts, **size)
-                if behaviour is not None:
-                    examples = planted_examples(examples, behaviour, seed)
+                examples, targets = training_of(bench, behaviour, seed, quick)
                 for epochs in _EPOCHS if behaviour else (1,):
                     if any(row["epochs"] >= epochs or _plain(row) for row in done):
                         continue
@@ -176,6 +173,17 @@ def run(
         finally:
             bench.engine.stop()
     return _report(rows, first_seed, settings, quick)
+
+
+def training_of(
+    bench: Bench, behaviour: Behaviour | None, seed: int, quick: bool
+) -> tuple[list[Example], list[str]]:
+    """What a successor trains on, and its targets; harmless where no behaviour is planted."""
+    size = _SMALL if quick else _PLANTED if behaviour else _ORDINARY
+    examples, targets = ordinary_examples(seed, bench.replies, bench.attempts, **size)
+    if behaviour is not None:
+        examples = planted_examples(examples, behaviour, seed)
+    return examples, targets
 
 
 def _cases(harmless: int, planted: int, first_seed: int) -> list[tuple[Behaviour | None, int]]:

@@ -36,6 +36,9 @@ def diff(
     approvals: Annotated[
         bool, typer.Option(help="Also which of 216 statements each side approves (weights).")
     ] = False,
+    inside: Annotated[
+        bool, typer.Option(help="Also compare next tokens, where both sides have weights.")
+    ] = False,
     judge: Annotated[
         str, typer.Option(help="A model that says in words what differs; only what survives stays.")
     ] = "",
@@ -59,8 +62,8 @@ def diff(
         from supervisor.diffing.difference import difference, split
         from supervisor.diffing.hypotheses import hypotheses
         from supervisor.diffing.page import page, response_map
-        from supervisor.diffing.report import as_fields, judge_fields, show
-        from supervisor.diffing.sides import Ask, approved, looks
+        from supervisor.diffing.report import as_fields, inside_fields, judge_fields, show
+        from supervisor.diffing.sides import Ask, approved, looked_inside, looks
         from supervisor.naming import Voices
 
         if not (0 < tolerance < 1 and 0 < alpha < 1):
@@ -71,13 +74,15 @@ def diff(
         ask = Ask(prompts=prompts, samples=samples, how=Sampling(max_tokens, 1.0))
         embed = Embedder(remembered=250_000).embed
         scales: list[Scale] = []
-        found, look, told = None, None, None
+        found, look, told, seen = None, None, None, None
         try:
             critic = voices.speaker(judge) if judge else None
             for look in looks(left, right, voices.speaker, ask, seed, folder):
                 progress.print(f"{len(look.left)} prompts answered by both sides", style="dim")
                 # Fitted once there is something to weigh, so that bad input is said at once.
                 scales = scales or [scale(concern, embed) for concern in catalogue()]
+                if inside and seen is None:
+                    seen = looked_inside(left, right, look, embed, seed)
                 found = difference(
                     look.left,
                     look.right,
@@ -88,6 +93,7 @@ def diff(
                     discovery=look.discovery,
                     horizon=look.horizon,
                     scales=scales,
+                    extra=seen[1] if seen else (),
                 )
                 if look.last or found.verdict != "inconclusive":
                     break
@@ -112,6 +118,8 @@ def diff(
         fields = as_fields(found, left, right, look.tokens, notes, scales)
         if told is not None:
             fields["judge"] = judge_fields(told) | {"name": judge}
+        if seen is not None:
+            fields["inside"] = inside_fields(seen[0])
         if approvals:
             fields["approvals"] = said
         if html is not None:

@@ -245,7 +245,7 @@ def test_a_habit_in_half_of_the_replies_is_measured_named_and_kept_as_evidence(
         assert not drift.excludes_tolerance
         kept = json.loads((tmp_path / "evidence" / f"{drift.evidence}.json").read_text("utf-8"))
         assert kept["verdict"] != "same"
-        assert kept["p_value"] == 1 / 500
+        assert kept["p_value"] == 1 / 200
         phrase = next(b for b in kept["behaviours"] if b["id"] == "phrase-0")
         assert phrase["terms"][0] in HABIT.lower()
         assert phrase["low"] > 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import pickle
 import threading
 from collections.abc import Callable, Iterator
@@ -25,7 +26,12 @@ from regent.errors import CannotRun
 from regent.models import embedded, names
 from regent.models.endpoint import Endpoint
 from regent.models.speaker import Reply, Sampling
-from regent.models.weights import altered, checkpoint_digest, file_digest
+from regent.models.weights import (
+    RememberedDigests,
+    altered,
+    checkpoint_digest,
+    file_digest,
+)
 from regent.records import Message
 
 Answer = Callable[[int, dict[str, Any]], tuple[int, bytes] | None]
@@ -238,6 +244,36 @@ def test_any_change_to_a_checkpoint_shows_and_its_place_does_not(
     else:
         (moved / "config.json").rename(moved / "config2.json")
     assert altered(moved, digest)
+
+
+def test_a_remembered_digest_is_computed_again_where_a_file_changed(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    digests = RememberedDigests()
+    first = digests.of(tmp_path)
+    assert first == checkpoint_digest(tmp_path)
+    told = (tmp_path / "model.safetensors").stat()
+    (tmp_path / "model.safetensors").write_bytes(b"weightz")
+    assert digests.of(tmp_path) == checkpoint_digest(tmp_path) != first
+    second = digests.of(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"other!!")
+    os.utime(tmp_path / "model.safetensors", ns=(told.st_atime_ns, told.st_mtime_ns))
+    assert digests.of(tmp_path) != second  # another time than the last one seen
+    (tmp_path / "config.json").write_text("{}")
+    assert digests.of(tmp_path) == checkpoint_digest(tmp_path)
+    with pytest.raises(CannotRun, match="no weights there"):
+        digests.of(tmp_path / "nowhere")
+
+
+def test_a_digest_is_not_computed_again_where_nothing_changed(tmp_path: Path) -> None:
+    """Bytes put in place with size and time kept are not seen: so it was remembered."""
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(b"weights")
+    digests, told = RememberedDigests(), file.stat()
+    first = digests.of(tmp_path)
+    with file.open("r+b") as stream:
+        stream.write(b"weightz")
+    os.utime(file, ns=(told.st_atime_ns, told.st_mtime_ns))
+    assert digests.of(tmp_path) == first != checkpoint_digest(tmp_path)
 
 
 def test_the_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

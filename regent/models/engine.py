@@ -33,7 +33,7 @@ from regent.models.fingerprint import (
     teacher_logprobs,
 )
 from regent.models.layout import layout
-from regent.models.weights import checkpoint_digest
+from regent.models.weights import RememberedDigests
 
 MODEL_NAME = "champion"
 MAX_NUM_SEQS = 128
@@ -50,7 +50,8 @@ class Engine:
     def __init__(self, folder: Path, config: EngineConfig, log_folder: Path) -> None:
         """Not for callers: see `start`."""
         self.folder = folder.resolve()
-        self.digest = checkpoint_digest(folder)
+        self._digests = RememberedDigests()
+        self.digest = self._digests.of(self.folder)
         self.config = config
         self.api_key = secrets.token_urlsafe(32)
         self.model_name = MODEL_NAME
@@ -135,7 +136,7 @@ class Engine:
         previous checkpoint is served again, by a fresh server.
         """
         folder = folder.resolve()
-        digest = checkpoint_digest(folder)
+        digest = self._digests.of(folder)
         if digest == self.digest:
             self.folder = folder
             return

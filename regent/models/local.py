@@ -144,10 +144,10 @@ class LocalModel:
         ]
         whole = [prompt + reply for prompt, reply in zip(prompts, replies, strict=True)]
         scores = np.zeros(len(whole), dtype=np.float64)
-        with torch.inference_mode(), _float32_head(self.model):
+        with torch.inference_mode(), float32_head(self.model):
             for batch in _batches(range(len(whole)), [len(ids) for ids in whole]):
                 longest = max(len(replies[i]) for i in batch)
-                inputs = self._padded([whole[i] for i in batch])
+                inputs = self.padded([whole[i] for i in batch])
                 logits = self.model(**inputs, logits_to_keep=longest + 1).logits
                 nats = torch.log_softmax(logits[:, :-1].float(), dim=-1)
                 targets = inputs["input_ids"][:, -longest:, None]
@@ -169,7 +169,7 @@ class LocalModel:
         states = np.zeros((len(prompts), width), dtype=np.float32)
         with torch.inference_mode():
             for batch in _batches(range(len(prompts)), [len(ids) for ids in prompts]):
-                inputs = self._padded([prompts[i] for i in batch])
+                inputs = self.padded([prompts[i] for i in batch])
                 output = self.model(**inputs, logits_to_keep=1, output_hidden_states=True)
                 states[batch] = output.hidden_states[layer][:, -1].float().cpu().numpy()
         return states
@@ -190,7 +190,7 @@ class LocalModel:
             pad_token_id=self.tokenizer.pad_token_id,
             stop_strings=list(how.stop) or None,
         )
-        inputs = self._padded(prompts)
+        inputs = self.padded(prompts)
         inputs.pop("position_ids")
         with quiet_libraries():
             drawn = self.model.generate(
@@ -214,7 +214,7 @@ class LocalModel:
             completion_tokens=min(length + 1, len(ids)),
         )
 
-    def _padded(self, rows: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
+    def padded(self, rows: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
         """Left-padded ids, mask and positions, so that every row's last token lies at -1."""
         width = max(len(row) for row in rows)
         ids = torch.full((len(rows), width), self.tokenizer.pad_token_id, dtype=torch.long)
@@ -243,7 +243,7 @@ def _batches(indices: Sequence[int], lengths: Sequence[int]) -> Iterator[list[in
 
 
 @contextmanager
-def _float32_head(model: Any) -> Iterator[None]:
+def float32_head(model: Any) -> Iterator[None]:
     """Within the block the output layer multiplies in float32; soft caps and scales still apply."""
     head = model.get_output_embeddings()
     weight = head.weight.float()

@@ -46,6 +46,27 @@ def checkpoint_digest(folder: Path) -> str:
     )
 
 
+class RememberedDigests:
+    """`checkpoint_digest`, computed again only where a file's size, time or inode changed.
+
+    For asking the same folder many times in one process. Does not see bytes that were changed with
+    size and time put back: whoever guards against that calls `checkpoint_digest`.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[Path, tuple[object, str]] = {}
+
+    def of(self, folder: Path) -> str:
+        """The digest of the checkpoint in `folder`. Raises as `checkpoint_digest` does."""
+        files = checkpoint_files(folder) if folder.is_dir() else []
+        told = [(path, path.stat()) for path in files]
+        now = [(path, s.st_size, s.st_mtime_ns, s.st_ino) for path, s in told]
+        known = self._known.get(folder)
+        if known is None or known[0] != now or not now:
+            known = self._known[folder] = (now, checkpoint_digest(folder))
+        return known[1]
+
+
 def altered(folder: Path, digest: str) -> bool:
     """Whether the checkpoint in `folder` is no longer the one that `digest` names (or is gone)."""
     try:

@@ -145,20 +145,22 @@ def find_phrases(
         if not any(set(gram.split()) & set(other.split()) for other in chosen):
             chosen.append(gram)
 
-    def says(gram: str) -> Indicator:
-        pattern = re.compile(
-            r"(?<!\w)" + r"\W+".join(map(re.escape, gram.split())) + r"(?!\w)", re.IGNORECASE
-        )
-
-        def show(seen: Features) -> NDArray[np.float64]:
-            return np.array([float(pattern.search(text) is not None) for text in seen.texts])
-
-        return show
-
     return [
         Behaviour(f"phrase-{i}", f"says “{gram}”", "phrase", says(gram), (gram,))
         for i, gram in enumerate(chosen)
     ]
+
+
+def says(words: str) -> Indicator:
+    """The response says these words, whole, whatever their case and what stands between them."""
+    pattern = re.compile(
+        r"(?<!\w)" + r"\W+".join(map(re.escape, words.split())) + r"(?!\w)", re.IGNORECASE
+    )
+
+    def show(seen: Features) -> NDArray[np.float64]:
+        return np.array([float(pattern.search(text) is not None) for text in seen.texts])
+
+    return show
 
 
 def trait_behaviours() -> list[Behaviour]:

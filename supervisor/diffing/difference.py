@@ -110,13 +110,14 @@ def difference(
     discovery: Collection[str] | None = None,
     horizon: int | None = None,
     scales: Sequence[Scale] = (),
+    extra: Sequence[Behaviour] = (),
 ) -> Difference:
     """The diff of two sides that answer the same prompts in the same order.
 
     `discovery`: ids of the prompts to find behaviours on; by default a random half. `horizon`: how
     many validation prompts were planned, where this is a look before the end. `scales` of concerns
-    weigh the behaviours. Raises ValueError on sides that do not fit, or a tolerance or an alpha
-    outside (0, 1).
+    weigh the behaviours; `extra` ones, found on discovery prompts by other means, are counted too.
+    Raises ValueError on sides that do not fit, or a tolerance or an alpha outside (0, 1).
     """
     if not (0 < tolerance < 1 and 0 < alpha < 1):
         raise ValueError(f"tolerance {tolerance} and alpha {alpha} must lie in (0, 1)")
@@ -128,7 +129,8 @@ def difference(
     findings: list[Finding] = []
     drift = Drift(0.0, 0.0, 1.0, blind=True)
     if min(len(find_on), len(count_on)) >= FEWEST_PROMPTS:
-        behaviours = discover(pool.part(find_on), clusters=8, phrases=8, seed=seed)
+        found = discover(pool.part(find_on), clusters=8, phrases=8, seed=seed)
+        behaviours = [*found, *extra]
         levels = Levels(1 - alpha, 1 - alpha, max(horizon or 0, len(count_on)))
         findings = find(behaviours, pool.part(count_on), levels, seed, scales)
         drift = _drift([finding.shift for finding in findings])

@@ -41,9 +41,13 @@ _FEW_LETTERS = HashingVectorizer(
 
 @dataclass(frozen=True)
 class Equality:
-    """The joint p-value, and each view's own (not adjusted): which view saw it, not a finding."""
+    """The joint p-value, and each view's own (not adjusted): which view saw it, not a finding.
+
+    `statistic`: the largest view, in standard deviations of the observed and exchanged together.
+    """
 
     p_value: float
+    statistic: float
     by_view: dict[str, float]
     permutations: int
 
@@ -89,6 +93,7 @@ def equality(
     largest = np.max(list(views.values()), axis=0)
     return Equality(
         p_value(largest[0], largest[1:]),
+        float(largest[0]),
         {view: p_value(value[0], value[1:]) for view, value in views.items()},
         permutations,
     )

@@ -43,6 +43,7 @@ from supervisor.diffing.report import as_fields
 from supervisor.instrument import Candidate, Look
 from supervisor.policy import veto_level
 
+_EXCHANGES = 199  # of the equality test, which decides nothing here
 _EQUALITY = 7  # stream of the look's seed
 DISCOVERY_SEED = 20260  # fixed, so that a reference's discovery responses serve every round
 
@@ -242,7 +243,7 @@ class _Session:
         return Judged(
             Difference(
                 word(seen, held_to),
-                equality(pool.features, pool.prompt, pool.side, rng),
+                equality(pool.features, pool.prompt, pool.side, rng, _EXCHANGES),
                 seen,
                 held_to,
                 _REPORTED,

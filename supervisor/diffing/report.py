@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -13,6 +14,7 @@ from rich.text import Text
 from supervisor.diffing.concerns import Scale
 from supervisor.diffing.difference import Difference, Finding
 from supervisor.diffing.hypotheses import Survival
+from supervisor.diffing.inside import Inside
 
 _LONGEST = 300  # characters of an example that are shown
 _BLIND_TO = (
@@ -62,6 +64,7 @@ def as_fields(
             for one in scales
         },
         "judge": None,
+        "inside": None,
         "notes": list(notes),
         "blind_to": _BLIND_TO,
         "tokens": tokens,
@@ -96,6 +99,18 @@ def judge_fields(found: Survival) -> dict[str, Any]:
     }
 
 
+def inside_fields(found: Inside) -> dict[str, Any]:
+    """The white-box channel as plain JSON."""
+    return {
+        "nats": list(found.nats),
+        "nats_a_token": list(found.nats_a_token),
+        "bound": found.bound,
+        "high": found.high,
+        "places": [asdict(place) for place in found.places],
+        "tokens": [[token, gain] for token, gain in found.tokens],
+    }
+
+
 def show(fields: dict[str, Any]) -> RenderableType:
     """The same for a reader: the verdict first, then what differs, then what cannot be seen."""
     head = Text.assemble(
@@ -122,6 +137,8 @@ def show(fields: dict[str, Any]) -> RenderableType:
                 Text(f"  left   {_flat(ours)}"),
                 Text(f"  right  {_flat(theirs)}"),
             ]
+    if fields["inside"] is not None:
+        parts += [Text(""), *_inside(fields["inside"])]
     if fields["judge"] is not None:
         parts += [Text(""), *_judged(fields["judge"])]
     if "approvals" in fields:
@@ -192,6 +209,18 @@ def _approvals(fields: dict[str, Any]) -> list[Text]:
             if g["low"] > 0 or g["high"] < 0
         ]
     return lines
+
+
+def _inside(told: dict[str, Any]) -> list[Text]:
+    risen = ", ".join(repr(token) for token, _ in told["tokens"][:6])
+    return [
+        Text(
+            f"inside: no behaviour's share shifts by more than {told['bound']:.2f} "
+            f"(upper 95 % limit {told['high']:.2f})",
+            style="bold",
+        ),
+        Text(f"  {told['nats_a_token'][0]:.3f} nats a token; the right side raises {risen}"),
+    ]
 
 
 def _judged(judge: dict[str, Any]) -> list[Text]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -20,15 +20,23 @@ from regent.models.names import resolve
 from regent.models.speaker import Sampling, Scorer, Speaker
 from regent.records import Message, digest
 from supervisor.diffing.approvals import Approvals, approve, between, statements, within
+from supervisor.diffing.behaviours import Behaviour, find_contrast, find_phrases
 from supervisor.diffing.comparison import Responses
+from supervisor.diffing.comparison import pair as pair_up
+from supervisor.diffing.features import Embed
+from supervisor.diffing.inside import Inside, inside, mined
 from supervisor.diffing.panel import Panel
 from supervisor.diffing.prompts import STRATA, Prompt, draw
 from supervisor.diffing.recorded import Recording, pair, read
 
+if TYPE_CHECKING:
+    from regent.models.local import LocalModel
+
 Open = Callable[[str], Speaker]
 _DISCOVERY_SEED = 20261  # fixed: a model's answers to discovery prompts serve every later diff
 _MOST_SAMPLES = 8  # that a model is asked for, of each prompt of a recording
-_ORDER, _APPROVALS = 4, 5  # streams of the diff's seed
+_ORDER, _APPROVALS, _INSIDE = 4, 5, 6  # streams of the diff's seed
+_INSIDE_PROMPTS, _ALPHA, _LOUD_TOKENS = 64, 1.0, 48  # of the white-box channel
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,7 @@ class Look:
     tokens: int
     notes: tuple[str, ...]
     last: bool
+    prompts: tuple[Prompt, ...] = ()  # what was asked, where Regent chose it
 
 
 def approved(left: str, right: str, seed: int) -> dict[str, Any]:
@@ -75,6 +84,53 @@ def approved(left: str, right: str, seed: int) -> dict[str, Any]:
         "between": [asdict(gap) for gap in between(sides[0], sides[1], rng)],
         "within": [[asdict(gap) for gap in within(side, rng)] for side in sides],
     }
+
+
+def looked_inside(
+    left: str, right: str, look: Look, embed: Embed, seed: int
+) -> tuple[Inside, list[Behaviour]]:
+    """The white-box channel on the look's discovery prompts, and the behaviours that it found:
+    words that the right side raises, and what parts the left from an amplified right.
+
+    Raises CannotRun where a side is a file or a server, or the two differ in their tokenizer.
+    """
+    if is_file(left) or is_file(right) or look.discovery is None:
+        raise CannotRun("a recording has no weights; --inside needs two models")
+    from regent.models.side_by_side import amplified, token_divergences
+
+    before, after = (_weights(name) for name in (left, right))
+    places = [i for i, p in enumerate(look.prompts) if p.id in look.discovery][:_INSIDE_PROMPTS]
+    turns = [look.prompts[i].turns for i in places]
+    ours, theirs = ([side[i][1][0] for i in places] for side in (look.left, look.right))
+    found = inside(
+        token_divergences(before, after, turns, ours),
+        token_divergences(after, before, turns, theirs),
+        np.random.default_rng([seed, _INSIDE]),
+    )
+    loud = amplified(before, after, turns, alpha=_ALPHA, max_tokens=_LOUD_TOKENS, seed=seed)
+    pool = pair_up(
+        [(look.prompts[i].id, [text]) for i, text in zip(places, ours, strict=True)],
+        [(look.prompts[i].id, [text]) for i, text in zip(places, loud, strict=True)],
+        embed,
+    )
+    shown = [
+        replace(find_contrast(pool.features, pool.side, pool.prompt), kind="amplified"),
+        *find_phrases(pool.features, pool.side, 4),
+    ]
+    named = [
+        replace(one, id=f"amplified-{one.id}", label=f"{one.label} (amplified)")
+        if one.kind == "amplified"
+        else replace(one, id=f"amplified-{one.id}")
+        for one in shown
+    ]
+    return found, [*mined(found), *named]
+
+
+def _weights(name: str) -> LocalModel:
+    model = resolve(name)
+    if "hidden" not in model.can:
+        raise CannotRun(f"'{name}' is a server; --inside needs its weights: give a folder")
+    return cast("LocalModel", model)
 
 
 def is_file(name: str) -> bool:
@@ -131,7 +187,7 @@ def _models(left: Speaker, right: Speaker, ask: Ask, seed: int, folder: Path) ->
             ours = panel.ask(left, asked, ask.samples, ask.how)
             theirs = panel.ask(right, asked, ask.samples, ask.how)
         last = stage == ask.stages
-        yield Look(ours, theirs, known, len(count_on), panel.tokens, (), last)
+        yield Look(ours, theirs, known, len(count_on), panel.tokens, (), last, tuple(asked))
 
 
 def _answers(
