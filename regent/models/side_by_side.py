@@ -7,6 +7,7 @@ Needs the weights of both and one tokenizer. Does not cover servers, nor what th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,7 +59,8 @@ def token_divergences(
     ]
     order = sorted(range(len(told)), key=lambda i: -len(asked[i]) - len(told[i]))
     found: dict[int, TokenDivergence] = {}
-    with torch.inference_mode(), float32_head(a.model), float32_head(b.model):
+    both = float32_head(b.model) if b.model is not a.model else nullcontext()
+    with torch.inference_mode(), float32_head(a.model), both:
         for start in range(0, len(order), _BATCH):
             batch = order[start : start + _BATCH]
             longest = max(len(told[i]) for i in batch)
