@@ -93,6 +93,7 @@ def _round(one: Summary, summary: Summary) -> list[RenderableType]:
     successor = _verdict(one.get("checkpoint_verdict"), "no successor was judged")
     if one.get("promoted"):
         successor.append("\n→ crowned: it is the next round's parent", "bold")
+        successor.append(" (no gain is asked of it, only that nothing is surely lost)", "dim")
     elif one.get("finished", True):
         successor.append("\n→ the champion stays")
     _row(table, "successor", successor)
@@ -123,12 +124,16 @@ def _row(table: Table, label: str, value: RenderableType) -> None:
 
 
 def _gaps(gaps: Sequence[Summary]) -> Text:
-    named = [
-        f"{plain(gap['skill'])} level {gap['level']} ({gap['accuracy']:.0%} right)"
-        for gap in gaps[:GAPS]
-    ]
+    named = [f"{plain(gap['skill'])} level {gap['level']} ({_right(gap)})" for gap in gaps[:GAPS]]
     more = f", and {len(gaps) - GAPS} more" if len(gaps) > GAPS else ""
     return Text(f"{len(gaps)}: {', '.join(named)}{more}" if gaps else "0")
+
+
+def _right(gap: Summary) -> str:
+    """The share right with its exact interval, where that is known."""
+    if gap.get("low") is None or gap.get("high") is None:
+        return f"{gap['accuracy']:.0%} right"
+    return f"{gap['accuracy']:.0%} right [{100 * gap['low']:.0f}, {100 * gap['high']:.0f}]"
 
 
 def _experiments(one: Summary) -> Text:
@@ -201,6 +206,14 @@ def _seconds(seconds: Mapping[str, float]) -> Text:
     return Text(f"{clock(whole)}: {' · '.join(shares)}")
 
 
+def _sum(rounds: Sequence[Summary]) -> dict[str, float]:
+    whole: dict[str, float] = {}
+    for one in rounds:
+        for name, seconds in one.get("seconds", {}).items():
+            whole[name] = whole.get(name, 0.0) + seconds
+    return whole
+
+
 def _instruments(one: Summary) -> Text:
     costs = sorted(one.get("instruments", {}).items(), key=lambda item: -item[1])
     return Text(" · ".join(f"{plain(name)} {s:.1f} s" for name, s in costs) or "—")
@@ -208,6 +221,7 @@ def _instruments(one: Summary) -> Text:
 
 def _whole(summary: Summary) -> Table:
     table = _facts()
+    _row(table, "wall-clock", _seconds(_sum(summary.get("rounds", ()))))
     canaries, budget = summary.get("canaries", {}), summary.get("budget", {})
     planted, caught = canaries.get("planted", 0), canaries.get("caught", 0)
     told = Text(f"{planted} known-bad batches planted, {caught} caught")

@@ -65,9 +65,10 @@ def start(config: RunConfig, view: View) -> None:
     """
     folder = config.folder
     if folder.exists():
+        begun = (folder / "config.yaml").is_file()
         raise CannotRun(
-            f"{folder} exists and a run is never overwritten; "
-            f"choose another folder, or `regent resume {folder}`"
+            f"{folder} exists and a run is never overwritten; choose another folder"
+            + (f", or `regent resume {folder}`" if begun else "")
         )
     skill_tree(config.environments)
     for choice in (*config.policy.batch, *config.policy.checkpoint):

@@ -68,6 +68,8 @@ def diff(
 
         if not (0 < tolerance < 1 and 0 < alpha < 1):
             raise CannotRun(f"tolerance {tolerance} and alpha {alpha} must lie between 0 and 1")
+        if html is not None and not html.parent.is_dir():
+            raise CannotRun(f"{html}: there is no folder {html.parent}; make it, or name another")
         said = approved(left, right, seed) if approvals else None
         progress = Console(stderr=True, quiet=not Console(stderr=True).is_terminal)
         voices = Voices(folder / "logs")
@@ -123,7 +125,10 @@ def diff(
         if approvals:
             fields["approvals"] = said
         if html is not None:
-            html.write_text(page(fields, response_map(pool, seed)), "utf-8")
+            try:
+                html.write_text(page(fields, response_map(pool, seed)), "utf-8")
+            except OSError as error:
+                fields["notes"].append(f"{html}: no page was written ({error.strerror or error})")
         if as_json:
             typer.echo(json.dumps(fields, ensure_ascii=False))
         else:

@@ -61,6 +61,7 @@ def batch(
     with one_line():
         from supervisor.record.vault import build_batch
 
+        _known(target)
         examples = read_examples(file)
         record, _ = build_batch(examples, 0, target or [])
 
@@ -83,6 +84,7 @@ def checkpoint(
 ) -> None:
     """Judge a successor before it succeeds."""
     with one_line():
+        _known(target)
 
         def judge(session: _Session) -> Verdict:
             speaker = session.speaker(model)
@@ -92,6 +94,18 @@ def checkpoint(
             )
 
         _judged(judge, parent, origin, policy, folder, as_json)
+
+
+def _known(targets: list[str] | None) -> None:
+    """Raises CannotRun on a target that no environment has: a slip would exempt nothing."""
+    from environments.skills import skill_tree
+    from regent.config import EnvironmentChoice
+
+    for target in targets or ():
+        name, separator, skill = target.partition("/")
+        if not separator or "/" in skill:
+            raise CannotRun(f"'{target}' names no skill; write --target ENVIRONMENT/SKILL")
+        skill_tree([EnvironmentChoice(name=name, skills=(skill,))])
 
 
 def read_examples(file: Path) -> list[Example]:

@@ -216,10 +216,12 @@ def _seen(m: Measurement) -> str:
     estimate, low, high, tolerance = (f"{v:z.2f}" for v in values)
     if tolerance in (low, high):
         estimate, low, high, tolerance = (f"{v:.4g}" for v in values)
-    place = "not surely within"
+    limit = "tolerance" if m.harm == "above" else "lower limit"
+    inside, outside = ("within", "beyond") if m.harm == "above" else ("above", "below")
+    place = f"not surely {inside}"
     if m.confident_harm:
-        place = "beyond"
+        place = outside
     elif m.excludes_tolerance:
-        place = "within"
+        place = inside
     interval = "" if m.exact else f" [{low}, {high}]"
-    return f"{_title(m)} is {estimate}{interval}, {place} the tolerance {tolerance} (n = {m.n})."
+    return f"{_title(m)} is {estimate}{interval}, {place} the {limit} {tolerance} (n = {m.n})."

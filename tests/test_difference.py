@@ -225,3 +225,11 @@ def test_a_judge_of_nonsense_changes_nothing_else_and_a_dead_one_is_one_line(
     dead = run("--judge", "sums@http://127.0.0.1:9/v1")
     assert (dead.exit_code, dead.stdout, dead.stderr.count("\n")) == (2, "", 1)
     assert "start it or mend the address" in dead.stderr
+
+
+@pytest.mark.usefixtures("scripted_embeddings")
+def test_a_page_without_a_folder_is_said_before_anything_is_asked(tmp_path: Path) -> None:
+    page = tmp_path / "nowhere" / "page.html"
+    told = CliRunner().invoke(app, ["diff", "a.jsonl", "b.jsonl", "--html", str(page)])
+    assert (told.exit_code, told.stdout, told.stderr.count("\n")) == (2, "", 1)
+    assert f"there is no folder {page.parent}" in told.stderr

@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from agents.cli import app
 from regent.config import InstrumentChoice, Policy
 from regent.errors import CannotRun
 from regent.models.speaker import Conversation, Reply, Sampling, Speaker
@@ -345,3 +347,22 @@ def test_equal_seeds_give_equal_looks_and_the_budget_is_on_disk(tmp_path: Path) 
     judged(tmp_path / "there", there)
     assert here.looks[0].seed == there.looks[0].seed
     assert json.loads((tmp_path / "here" / "budget.json").read_text())["alpha"] == 0.05
+
+
+@pytest.mark.parametrize(
+    ("target", "complaint"),
+    [
+        ("reasoning/lmc", "did you mean 'lcm'?"),
+        ("nowhere/lcm", "unknown environment 'nowhere'"),
+        ("lcm", "write --target ENVIRONMENT/SKILL"),
+        ("reasoning/lcm/0", "write --target ENVIRONMENT/SKILL"),
+    ],
+)
+def test_a_target_that_no_environment_has_is_one_line_and_spends_no_look(
+    target: str, complaint: str, tmp_path: Path
+) -> None:
+    command = ["gate", "checkpoint", "smollm2", "--parent", "smollm2", "--target", target]
+    told = CliRunner().invoke(app, [*command, "--folder", str(tmp_path / "gate")])
+    assert (told.exit_code, told.stdout, told.stderr.count("\n")) == (2, "", 1)
+    assert complaint in told.stderr
+    assert not (tmp_path / "gate").exists()

@@ -157,7 +157,7 @@ def test_the_screen_tells_a_round_from_its_gaps_to_its_costs(run: RunFolder) -> 
     end_round(run, judge(run, "approve", 1))
     text = read(run.path)
     for claim in (
-        "1: chain_sum level 1 (25% right)",
+        "1: chain_sum level 1 (25% right [10, 40])",
         "4 run, 32 tasks: 12 refuted, 20 verified",
         "60 collected 40 own attempts that the environment verified 20 answers of the world",
         "✓ approved",

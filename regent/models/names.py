@@ -112,13 +112,20 @@ def _hub_folder(base: str) -> Path:
                 )
             )
         except Exception as error:  # the hub's client, httpx and the disk each raise their own
-            reason = type(error).__name__
+            reason = "the hub cannot be reached" if _unreachable(error) else "it has none such"
             continue
         if (found / "config.json").is_file() and any(found.glob("*.safetensors")):
             return found
         reason = "it has no safetensors weights"
     raise CannotRun(
         f"'{base}' is no local folder and the hub does not give it ({reason}); {advice}"
+    )
+
+
+def _unreachable(error: Exception) -> bool:
+    """Whether the hub's client never got an answer: `LocalEntryNotFoundError` says it offline."""
+    return type(error).__name__ in {"LocalEntryNotFoundError", "OfflineModeIsEnabled"} or (
+        isinstance(error, OSError) and not hasattr(error, "response")
     )
 
 

@@ -91,6 +91,9 @@ def _row(file: Path, number: int, line: str) -> tuple[str, str, str]:
     where = f"{file}, line {number}"
     try:
         row = json.loads(line)
+    except json.JSONDecodeError as error:
+        told = f"{error.msg.lower()}, at character {error.pos + 1}"
+        raise CannotRun(f"{where}: {told}; each line is one JSON object") from error
     except (ValueError, RecursionError) as error:
         raise CannotRun(f"{where}: {error}; each line is one JSON object") from error
     if not isinstance(row, dict):

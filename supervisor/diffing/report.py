@@ -147,7 +147,9 @@ def show(fields: dict[str, Any]) -> RenderableType:
     parts += [Text(note, style="yellow") for note in fields["notes"]]
     blind = [name for name, said in fields["concerns"].items() if said["blind"]]
     if blind:
-        parts.append(Text(f"Blind concerns: {', '.join(blind)}.", style="dim"))
+        parts.append(
+            Text(f"Concerns too weak here to weigh anything: {', '.join(blind)}.", style="dim")
+        )
     parts.append(Text(f"Not seen: {fields['blind_to']}.", style="dim"))
     return Group(*parts)
 

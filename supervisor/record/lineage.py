@@ -80,6 +80,8 @@ def resolve(names: Iterable[str], prefix: str, what: str = "record") -> str:
     if not known:
         raise CannotRun(f"no {what} is called '{prefix}': there is none yet")
     near = max(known, key=lambda name: _common_start(name, prefix))
+    if not _common_start(near, prefix):
+        raise CannotRun(f"no {what} is called '{prefix}'; `regent status RUN` shows ids")
     raise CannotRun(f"no {what} is called '{prefix}'; the nearest id is {near[:16]}")
 
 
@@ -111,7 +113,8 @@ def why(ledger: Ledger, store: Store, id: str) -> list[Link]:
         names.update(dict.fromkeys(batch["examples"], "example"))
     for release in rows.of("release").values():
         names.setdefault(release["released_digest"], "bytes")
-    found = resolve(names, id)
+    called = {str(fields["name"]): key for key, fields in rows.of("checkpoint").items()}
+    found = called.get(id) or resolve(names, id)
     kind = names[found]
     walk = _Walk(rows, store)
     if kind == "bytes":

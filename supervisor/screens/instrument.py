@@ -207,7 +207,7 @@ class Screens:
                 : self.settings.parent_tasks
             ]
             tasks = [_as_prompt(posed[i]) for i in sorted(chosen)]
-            how = Sampling(max_tokens=_TASK_TOKENS, temperature=_DIFF.temperature)
+            how = Sampling(max_tokens=_TASK_TOKENS, temperature=0.0)  # as skills are examined
             asked += panel.ask(parent, tasks, 1, how)
         if any(e.provenance.task is None for e in group):
             prompts = draw_all("discovery", self.settings.parent_prompts, DISCOVERY_SEED)
