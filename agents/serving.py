@@ -51,6 +51,10 @@ class Serving:
             self.timeout_s,
         )
 
+    def alive(self) -> bool:
+        """Whether an engine was started and still answers (waits up to 15 s)."""
+        return self._engine is not None and self._engine.alive()
+
     def stop(self) -> None:
         """End the engine, if there is one. Idempotent."""
         if self._engine is not None:

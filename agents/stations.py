@@ -183,6 +183,13 @@ class Stations:
         self.desk.serve(self._worker or self._address(state["champion"]))
 
         def keep(plan: ExperimentPlan, trajectories: list[Trajectory]) -> None:
+            failed = all(trajectory.outcome == "failed" for trajectory in trajectories)
+            if failed and not self._worker and not self.serving.alive():
+                # Not kept, so it is due again: a dead engine is no attempt of the model's.
+                raise CannotRun(
+                    f"the engine died while experimenting; see {self.folder}/logs/engine, "
+                    f"then `regent resume {self.folder}`"
+                )
             # One transaction: an experiment stands in the ledger once and whole, or not at all.
             rows: list[tuple[str, Record | dict[str, Any], str | None]] = [
                 ("trajectory", trajectory, None) for trajectory in trajectories

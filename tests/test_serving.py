@@ -33,6 +33,9 @@ class Scripted:
     def switch(self, folder: Path) -> None:
         self.done.append(f"switch {folder.name}")
 
+    def alive(self) -> bool:
+        return "stop" not in self.done
+
     def speaker(self) -> Any:
         self.done.append("speaker")
 
@@ -71,3 +74,12 @@ def test_one_engine_serves_one_checkpoint_after_the_other() -> None:
     expected = ["start", "ensure", "switch origin", "speaker"]
     assert done == [*expected, "ensure", "switch r1", "speaker", "stop"]
     assert notes == ["starting the engine (half a minute)", "vllm serves after 0 s"]
+
+
+def test_it_is_alive_from_its_first_use_to_its_end() -> None:
+    one = serving([], [])
+    assert not one.alive()
+    one.speaker(ORIGIN)
+    assert one.alive()
+    one.stop()
+    assert not one.alive()
