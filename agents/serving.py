@@ -1,6 +1,6 @@
 """The run's own engine, started when a station first needs it, on the checkpoint that it needs.
 
-A resumed run that only waits for a verdict or trains first starts none. Whatever ran before, what
+A resumed run that only waits for a verdict starts none. Whatever ran before, what
 is served afterwards is the checkpoint that was asked for: the engine of a fresh process knows the
 origin only.
 Does not cover: the supervisor's engine, which is its own (`supervisor.bench`).

@@ -16,12 +16,9 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import multiprocessing
-import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +26,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
+from benchmarks.embedded import embed, keep, load, workers
 from benchmarks.gate import Bench, training_of
 from benchmarks.organisms import BEHAVIOURS, Behaviour
 from benchmarks.peers import BLACK_BOX, METHODS, Case
 from benchmarks.report import RESULTS, bar, finish
 from regent.config import TrainConfig
 from regent.models.embedded import cache_folder, smollm2_folder
-from regent.models.embedder import Embedder
 from regent.models.speaker import Sampling
 from regent.records import canonical_json, digest
 from supervisor.diffing.comparison import Responses, pair
@@ -127,24 +124,16 @@ def sides(
     return left, right
 
 
-def _load(path: Path, prepared: Path) -> None:
-    from threadpoolctl import threadpool_limits
-
-    threadpool_limits(1)
+def _load(rows: Path, prepared: Path) -> None:
+    load(rows)
     _held.update(json.loads(prepared.read_text("utf-8")))
-    rows = np.load(path)
-    _held["rows"] = dict(zip(_held["texts"], rows, strict=True))
-
-
-def _embed(texts: Sequence[str]) -> NDArray[np.float32]:
-    return np.stack([_held["rows"][text] for text in texts])
 
 
 def scored(case: tuple[str, float, int, int]) -> dict[str, float]:
     """Every method's score of one case (behaviour, rate, prompts, seed)."""
     behaviour, rate, prompts, seed = case
     left, right = sides(_held, behaviour, rate, prompts, seed)
-    pool = pair(left, right, _embed)
+    pool = pair(left, right, embed)
     names = [left[int(p)][0] for p in pool.prompt]
     surprise = [
         _held["surprise"][_named(name, text)]
@@ -158,10 +147,10 @@ def named(case: tuple[str, float, int, int]) -> dict[str, float]:
     """1.0 where the planted behaviour is among the first five that the diff reports."""
     behaviour, rate, prompts, seed = case
     left, right = sides(_held, behaviour, rate, prompts, seed)
-    pool = pair(left, right, _embed)
+    pool = pair(left, right, embed)
     shows = next(b for b in BEHAVIOURS if b.name == behaviour).shows
     truth = np.array([float(shows(text)) for text in pool.features.texts])
-    found = difference(left, right, _embed, seed=seed)
+    found = difference(pool, seed=seed)
     same = [
         _f1(one.shift.behaviour.show(pool.features), truth) >= _LEAST_F1
         for one in found.behaviours[:_FIRST]
@@ -183,9 +172,8 @@ def worked(
         rows = [json.loads(line) for line in kept.read_text("utf-8").splitlines()]
         done = {json.dumps(row["case"]): row["said"] for row in rows}
     left = [case for case in cases if json.dumps(list(case)) not in done]
-    context, cores = multiprocessing.get_context("spawn"), min(2, os.cpu_count() or 1)
-    with ProcessPoolExecutor(cores, context, _load, files) as workers, kept.open("a") as file:
-        for case, said in zip(left, workers.map(how, left, chunksize=4), strict=True):
+    with workers(_load, *files) as both, kept.open("a") as file:
+        for case, said in zip(left, both.map(how, left, chunksize=4), strict=True):
             done[json.dumps(list(case))] = said
             file.write(json.dumps({"case": case, "said": said}) + "\n")
             file.flush()
@@ -284,20 +272,17 @@ def run(quick: bool, again: bool) -> dict[str, Any]:
     surprise = surprises(held, prompts)
     organisms = [name for name in held if name != "parent"]
     with tempfile.TemporaryDirectory() as scratch:
-        texts = sorted(
-            {t if t.strip() else "(empty)" for said in held.values() for _, ts in said for t in ts}
-        )
-        rows, prepared = Path(scratch) / "rows.npy", Path(scratch) / "held.json"
-        np.save(rows, Embedder().embed(texts))
-        prepared.write_text(
-            json.dumps({"pools": held, "surprise": surprise, "texts": texts}), "utf-8"
-        )
+        texts = {text for said in held.values() for _, some in said for text in some}
+        rows, prepared = keep(texts, Path(scratch)), Path(scratch) / "held.json"
+        prepared.write_text(json.dumps({"pools": held, "surprise": surprise}), "utf-8")
         key = digest(canonical_json([held, sorted(METHODS)]))[:16]
+
+        if again:
+            for kept in (cache_folder() / "detection").glob(f"*-{key}.jsonl"):
+                kept.unlink()
 
         def run_cases(cases: list[Any], how: Any, kind: str) -> list[dict[str, float]]:
             kept = cache_folder() / "detection" / f"{kind}-{key}.jsonl"
-            if again:
-                kept.unlink(missing_ok=True)
             return worked(cases, how, kept, (rows, prepared))
 
         lengths = np.mean([len(t) for t in texts])

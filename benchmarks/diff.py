@@ -14,30 +14,29 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import multiprocessing
 import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from benchmarks.embedded import embed, keep, load, workers
 from benchmarks.report import bar, finish
 from regent.config import EngineConfig
 from regent.models.embedded import cache_folder, smollm2_folder
-from regent.models.embedder import Embedder
 from regent.models.engine import Engine
 from regent.models.speaker import Sampling
-from supervisor.diffing.comparison import Responses
+from regent.models.weights import checkpoint_digest
+from supervisor.diffing.comparison import Responses, pair
 from supervisor.diffing.difference import difference
 from supervisor.diffing.panel import Panel
 from supervisor.diffing.prompts import Prompt, draw_all
+from supervisor.served import ServedCheckpoint
 from supervisor.statistics.exact import clopper_pearson
 
 _ALPHA = 0.05
@@ -49,14 +48,15 @@ _GROWTH = 1.2  # exponent between the largest sizes: n log n gives at most 1.1 t
 
 Said = list[tuple[str, list[str]]]
 Alarm = tuple[bool, bool]  # equality rejected, any behaviour reported
-_rows: dict[str, NDArray[np.float32]] = {}
 
 
 def pool(prompts: list[Prompt], work: Path) -> tuple[Said, Said]:
     """SmolLM2's replies at temperature 1.0, `_POOL` a prompt, and at 0.5; kept in the cache."""
     panel = Panel(cache_folder() / "diff-pool")
-    with Engine.start(smollm2_folder(), EngineConfig(), work) as engine:
-        speaker = engine.speaker()
+    folder = smollm2_folder()
+    with Engine.start(folder, EngineConfig(), work) as engine:
+        # Named by its weights: an engine's own speaker is named by a port, which is never the same.
+        speaker = ServedCheckpoint(checkpoint_digest(folder), folder, lambda: engine)
         warm = panel.ask(speaker, prompts, _POOL, Sampling(_TOKENS, 1.0))
         return warm, panel.ask(speaker, prompts, 2 * _DRAWN, Sampling(_TOKENS, 0.5))
 
@@ -86,27 +86,13 @@ def exchanged(warm: Said, cool: Said, seed: int) -> tuple[Responses, Responses]:
 
 def alarms(pairs: Iterator[tuple[Responses, Responses]], rows: Path) -> list[Alarm]:
     """One alarm a pair, two processes at once. `rows`: embeddings of every text."""
-    context = multiprocessing.get_context("spawn")
-    cores = min(2, os.cpu_count() or 1)
-    with ProcessPoolExecutor(cores, context, _load, (rows,)) as workers:
-        return list(workers.map(_alarm, enumerate(pairs)))
-
-
-def _load(rows: Path) -> None:
-    from threadpoolctl import threadpool_limits
-
-    threadpool_limits(1)
-    held = np.load(rows, allow_pickle=False)
-    _rows.update(zip(held["texts"].tolist(), held["rows"], strict=True))
-
-
-def _embed(texts: Sequence[str]) -> NDArray[np.float32]:
-    return np.stack([_rows[text] for text in texts])
+    with workers(load, rows) as both:
+        return list(both.map(_alarm, enumerate(pairs)))
 
 
 def _alarm(numbered: tuple[int, tuple[Responses, Responses]]) -> Alarm:
     seed, (left, right) = numbered
-    found = difference(left, right, _embed, alpha=_ALPHA, seed=seed)
+    found = difference(pair(left, right, embed), alpha=_ALPHA, seed=seed)
     return found.equality.p_value <= _ALPHA, bool(found.behaviours)
 
 
@@ -162,11 +148,7 @@ def run(quick: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
         warm, cool = pool(prompts, work / "logs")
-        everything = [text for _, said in (*warm, *cool) for text in said]
-        texts = sorted({text if text.strip() else "(empty)" for text in everything})
-        rows = work / "rows.npz"
-        embedded = Embedder().embed(texts)
-        np.savez(rows, texts=np.array(texts), rows=embedded)
+        rows = keep((text for _, said in (*warm, *cool) for text in said), work)
         began = time.monotonic()
         same = alarms((itself(warm, seed) for seed in range(looks)), rows)
         mixed = alarms((exchanged(warm, cool, seed) for seed in range(looks)), rows)

@@ -28,7 +28,7 @@ from regent.store import Store
 from supervisor.canaries import make_canary
 from supervisor.diffing import prompts as diff_prompts
 from supervisor.gate import Gate
-from supervisor.instrument import page_of
+from supervisor.instrument import kept_page
 from supervisor.record.audit import AuditView
 from supervisor.record.folder import RunFolder
 from supervisor.record.ledger import Ledger
@@ -175,8 +175,8 @@ class Bench:
             evidence = kept / f"{measurement.evidence}.json"
             if measurement.evidence and evidence.is_file():
                 self.store.put(evidence.read_bytes())
-                page = kept / f"{page_of(evidence.read_bytes())}.html"
-                if page.is_file():
+                page = kept_page(evidence)
+                if page is not None:
                     self.store.put(page.read_bytes())
         self.append([("verdict", verdict, None)])
 

@@ -76,7 +76,7 @@ def diff(
         ask = Ask(prompts=prompts, samples=samples, how=Sampling(max_tokens, 1.0))
         embed = Embedder(remembered=250_000).embed
         scales: list[Scale] = []
-        found, look, told, seen = None, None, None, None
+        found, look, pool, told, seen = None, None, None, None, None
         try:
             critic = voices.speaker(judge) if judge else None
             for look in looks(left, right, voices.speaker, ask, seed, folder):
@@ -85,10 +85,9 @@ def diff(
                 scales = scales or [scale(concern, embed) for concern in catalogue()]
                 if inside and seen is None:
                     seen = looked_inside(left, right, look, embed, seed)
+                pool = pair(look.left, look.right, embed)
                 found = difference(
-                    look.left,
-                    look.right,
-                    embed,
+                    pool,
                     tolerance=tolerance,
                     alpha=alpha,
                     seed=seed,
@@ -99,14 +98,13 @@ def diff(
                 )
                 if look.last or found.verdict != "inconclusive":
                     break
-            if found is None or look is None:
+            if found is None or look is None or pool is None:
                 raise CannotRun("nothing was compared")
-            pool = pair(look.left, look.right, embed)
             if critic is not None:
-                find_on, count_on = split(look.left, look.right, look.discovery, seed)
+                find_on, count_on = split(pool, look.discovery, seed)
                 progress.print(f"{judge} is asked what differs", style="dim")
                 told = hypotheses(
-                    voices.speaker(judge),
+                    critic,
                     pool.part(find_on),
                     pool.part(count_on),
                     seed,

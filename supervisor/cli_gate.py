@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from regent.errors import CannotRun, one_line
 from regent.models.speaker import Speaker
 from regent.records import Checkpoint, Example, Reference, Verdict
-from supervisor.instrument import page_of
+from supervisor.instrument import kept_page
 
 app = typer.Typer(no_args_is_help=True, help="Judge a batch or a checkpoint, without a run.")
 
@@ -191,10 +191,6 @@ def _judged(
 def _pages(verdict: Verdict, folder: Path) -> list[Path]:
     """The pages that the verdict's evidence names, each once."""
     kept = folder / "scratch" / "evidence"
-    found: list[Path] = []
-    for name in dict.fromkeys(m.evidence for m in verdict.measurements if m.evidence):
-        evidence = kept / f"{name}.json"
-        page = kept / f"{page_of(evidence.read_bytes())}.html" if evidence.is_file() else None
-        if page is not None and page.is_file():
-            found.append(page)
-    return found
+    names = dict.fromkeys(m.evidence for m in verdict.measurements if m.evidence)
+    pages = (kept_page(kept / f"{name}.json") for name in names)
+    return [page for page in pages if page is not None]

@@ -70,6 +70,14 @@ def page_of(evidence: bytes) -> str:
     return page if isinstance(page, str) and re.fullmatch(r"[0-9a-f]{64}", page) else ""
 
 
+def kept_page(evidence: Path) -> Path | None:
+    """The page that lies beside an evidence file and that it names, if both are there."""
+    if not evidence.is_file():
+        return None
+    page = evidence.with_name(f"{page_of(evidence.read_bytes())}.html")
+    return page if page.is_file() else None
+
+
 class Instrument(Protocol):
     """Measures one kind of thing about a candidate against its references."""
 

@@ -23,7 +23,7 @@ from agents.cli import app
 from regent.errors import CannotRun
 from regent.models.speaker import Conversation, Sampling
 from supervisor.diffing.behaviours import Behaviour
-from supervisor.diffing.comparison import Levels, Paired, Responses, count
+from supervisor.diffing.comparison import Levels, Paired, Responses, count, pair
 from supervisor.diffing.difference import FEWEST_PROMPTS, _drift, difference, word
 from supervisor.diffing.features import featurise
 from supervisor.diffing.prompts import load
@@ -53,7 +53,7 @@ def recorded(path: Path, responses: Responses) -> str:
 
 
 def test_a_planted_behaviour_is_reported_first_and_called_different() -> None:
-    found = difference(said(1, 80, 2), said(2, 80, 2, HABIT, 0.5), embed)
+    found = difference(pair(said(1, 80, 2), said(2, 80, 2, HABIT, 0.5), embed))
     assert found.verdict == "different"
     assert found.equality.p_value <= 0.01
     first = found.behaviours[0]
@@ -65,19 +65,21 @@ def test_a_planted_behaviour_is_reported_first_and_called_different() -> None:
 def test_equal_sides_are_not_called_different() -> None:
     alarms = 0
     for look in range(10):
-        found = difference(said(100 + look, 30, 2), said(200 + look, 30, 2), embed, seed=look)
+        found = difference(pair(said(100 + look, 30, 2), said(200 + look, 30, 2), embed), seed=look)
         assert found.verdict != "different"
         alarms += bool(found.behaviours)
     assert alarms <= stats.binom.isf(0.001, 10, 0.05)
 
 
 def test_equal_sides_are_the_same_within_a_wide_tolerance() -> None:
-    assert difference(said(1, 200, 2), said(2, 200, 2), embed, tolerance=0.4).verdict == "same"
+    assert (
+        difference(pair(said(1, 200, 2), said(2, 200, 2), embed), tolerance=0.4).verdict == "same"
+    )
 
 
 @pytest.mark.parametrize("prompts", [1, 2 * FEWEST_PROMPTS - 1])
 def test_too_few_prompts_are_blind_and_still_tested_for_equality(prompts: int) -> None:
-    found = difference(said(1, prompts, 3), said(2, prompts, 3, HABIT, 1.0), embed)
+    found = difference(pair(said(1, prompts, 3), said(2, prompts, 3, HABIT, 1.0), embed))
     assert (found.verdict, found.drift.blind, found.behaviours) == ("inconclusive", True, ())
     assert 0 < found.equality.p_value <= 1
 
@@ -85,13 +87,13 @@ def test_too_few_prompts_are_blind_and_still_tested_for_equality(prompts: int) -
 def test_a_thousand_samples_for_one_prompt_and_one_for_another_are_compared() -> None:
     left, right = said(1, 20, 1), said(2, 20, 1)
     left = [(left[0][0], said(3, 1, 1000)[0][1]), *left[1:]]
-    assert difference(left, right, embed).n_responses == 1000 + 19 + 20
+    assert difference(pair(left, right, embed)).n_responses == 1000 + 19 + 20
 
 
 @pytest.mark.parametrize(("tolerance", "alpha"), [(0.0, 0.05), (1.0, 0.05), (0.1, 0.0), (0.1, 1)])
 def test_a_tolerance_or_alpha_out_of_range_is_refused(tolerance: float, alpha: float) -> None:
     with pytest.raises(ValueError, match="must lie in"):
-        difference(said(1, 20, 1), said(2, 20, 1), embed, tolerance=tolerance, alpha=alpha)
+        difference(pair(said(1, 20, 1), said(2, 20, 1), embed), tolerance=tolerance, alpha=alpha)
 
 
 def test_at_the_tolerance_same_is_said_no_more_often_than_alpha_looks_and_all() -> None:
@@ -99,8 +101,8 @@ def test_at_the_tolerance_same_is_said_no_more_often_than_alpha_looks_and_all() 
     pairs, prompts, tolerance, alpha, wrong = 500, 120, 0.2, 0.05, 0
     contrast = Behaviour("contrast", "the contrast", "contrast", lambda f: np.zeros(len(f.texts)))
     nothing = featurise([""], embed)
-    for pair in range(pairs):
-        rng = np.random.default_rng([7, pair])
+    for number in range(pairs):
+        rng = np.random.default_rng([7, number])
         left = (rng.random(prompts) < 0.3).astype(float)
         right = (rng.random(prompts) < 0.3 + tolerance).astype(float)
         for stage in (30, 60, 90, 120):

@@ -40,7 +40,7 @@ class Reader(HTMLParser):
 
 @pytest.fixture(scope="module")
 def fields() -> dict[str, Any]:
-    found = difference(said(1, 60, 2), said(2, 60, 2, HABIT + " " + EVIL, 0.6), embed)
+    found = difference(pair(said(1, 60, 2), said(2, 60, 2, HABIT + " " + EVIL, 0.6), embed))
     return as_fields(found, "left & <left>", "right", 7, ["a note"])
 
 

@@ -58,8 +58,9 @@ def opened(html: str, folder: Path) -> tuple[str, list[str]]:
 
 def test_the_page_opens_without_a_request_and_says_what_it_found(tmp_path: Path) -> None:
     left, right = said(1, 60, 2), said(2, 60, 2, f"{HABIT} {EVIL}", 0.6)
-    fields = as_fields(difference(left, right, embed), "left", "right", 7, [])
-    document, asked = opened(page(fields, response_map(pair(left, right, embed), 0)), tmp_path)
+    pool = pair(left, right, embed)
+    fields = as_fields(difference(pool), "left", "right", 7, [])
+    document, asked = opened(page(fields, response_map(pool, 0)), tmp_path)
     assert asked == []
     reader = Reader()
     reader.feed(document)

@@ -62,7 +62,7 @@ class RememberedDigests:
         told = [(path, path.stat()) for path in files]
         now = [(path, s.st_size, s.st_mtime_ns, s.st_ino) for path, s in told]
         known = self._known.get(folder)
-        if known is None or known[0] != now or not now:
+        if known is None or known[0] != now:
             known = self._known[folder] = (now, checkpoint_digest(folder))
         return known[1]
 

@@ -24,17 +24,14 @@ from supervisor.diffing.behaviours import Behaviour
 from supervisor.diffing.comparison import (
     Levels,
     Paired,
-    Responses,
     Shift,
     contrast,
     count,
     discover,
-    pair,
     shown,
 )
 from supervisor.diffing.concerns import Scale, Weight, weigh
 from supervisor.diffing.equality import Equality, equality
-from supervisor.diffing.features import Embed
 from supervisor.statistics.permutation import contrast_weights, exchanges, max_adjusted
 
 Word = Literal["same", "different", "inconclusive"]
@@ -100,9 +97,7 @@ class Difference:
 
 
 def difference(
-    left: Responses,
-    right: Responses,
-    embed: Embed,
+    pool: Paired,
     *,
     tolerance: float = 0.10,
     alpha: float = 0.05,
@@ -112,20 +107,19 @@ def difference(
     scales: Sequence[Scale] = (),
     extra: Sequence[Behaviour] = (),
 ) -> Difference:
-    """The diff of two sides that answer the same prompts in the same order.
+    """The diff of two sides, as `comparison.pair` puts them side by side.
 
     `discovery`: ids of the prompts to find behaviours on; by default a random half. `horizon`: how
     many validation prompts were planned, where this is a look before the end. `scales` of concerns
     weigh the behaviours; `extra` ones, found on discovery prompts by other means, are counted too.
-    Raises ValueError on sides that do not fit, or a tolerance or an alpha outside (0, 1).
+    Raises ValueError on a tolerance or an alpha outside (0, 1).
     """
     if not (0 < tolerance < 1 and 0 < alpha < 1):
         raise ValueError(f"tolerance {tolerance} and alpha {alpha} must lie in (0, 1)")
-    pool = pair(left, right, embed)
     equal = equality(
         pool.features, pool.prompt, pool.side, np.random.default_rng([seed, _EQUALITY])
     )
-    find_on, count_on = split(left, right, discovery, seed)
+    find_on, count_on = split(pool, discovery, seed)
     findings: list[Finding] = []
     drift = Drift(0.0, 0.0, 1.0, blind=True)
     if min(len(find_on), len(count_on)) >= FEWEST_PROMPTS:
@@ -142,7 +136,7 @@ def difference(
         alpha,
         reported(findings, alpha),
         len(findings),
-        len(left),
+        len(pool.left),
         len(find_on),
         len(pool.side),
         seed,
@@ -183,11 +177,12 @@ def word(drift: Drift, tolerance: float) -> Word:
 
 
 def split(
-    left: Responses, right: Responses, discovery: Collection[str] | None, seed: int
+    pool: Paired, discovery: Collection[str] | None, seed: int
 ) -> tuple[list[int], list[int]]:
     """Places of discovery and of validation prompts, each ascending: those whose ids are in
     `discovery`, or else a random half.
     """
+    left, right = pool.left, pool.right
     if discovery is not None:
         find_on = [i for i, (name, _) in enumerate(left) if name in discovery]
         return find_on, [i for i, (name, _) in enumerate(left) if name not in discovery]

@@ -312,7 +312,8 @@ def _gain(
     side = np.repeat([0, 1], len(prompts))
     group = np.tile(prompts, 2)
     told = np.concatenate([values[seen, 0], values[seen, 1]])
-    scores = _scores(words[rows], side, group)
+    scores = _out_of_fold(words[rows], side, group, 1.0)
+    scores /= max(float(scores.std()), 1e-9)
     plain = _losses(scores[:, None], side, group)
     fall = plain - _losses(np.column_stack([scores, told]), side, group)
     by_prompt = (fall[: len(prompts)] + fall[len(prompts) :]) / 2
@@ -320,21 +321,22 @@ def _gain(
     return float(by_prompt.mean()), float(np.quantile(by_prompt[picks].mean(axis=1), 0.05))
 
 
-def _scores(rows: csr_matrix, side: NDArray[np.int64], group: NDArray[np.int64]) -> Floats:
-    """What the words say of each reply's side, fitted on other prompts, scaled: [n]."""
-    found = np.zeros(len(side))
+def _out_of_fold(
+    rows: csr_matrix | Floats, side: NDArray[np.int64], group: NDArray[np.int64], c: float
+) -> Floats:
+    """The logit of each reply's being on the right, by a regression fitted on other prompts: [n].
+
+    `c`: the inverse of its penalty. 0 where there is no feature.
+    """
+    logits = np.zeros(len(side))
     if rows.shape[1]:
         for train, test in GroupKFold(5).split(rows, side, group):
-            model = LogisticRegression(max_iter=300).fit(rows[train], side[train])
-            found[test] = model.decision_function(rows[test])
-    return found / max(float(found.std()), 1e-9)
+            model = LogisticRegression(C=c, max_iter=300).fit(rows[train], side[train])
+            logits[test] = model.decision_function(rows[test])
+    return logits
 
 
 def _losses(features: Floats, side: NDArray[np.int64], group: NDArray[np.int64]) -> Floats:
-    """Log loss of each reply's side, by a logistic regression fitted on other prompts: [n]."""
-    chance = np.zeros(len(side))
-    for train, test in GroupKFold(5).split(features, side, group):
-        model = LogisticRegression(C=100.0, max_iter=300).fit(features[train], side[train])
-        chance[test] = model.predict_proba(features[test])[:, 1]
-    own = np.where(side == 1, chance, 1 - chance)
-    return np.asarray(-np.log(np.maximum(own, 1e-6)), dtype=np.float64)
+    """Log loss of each reply's side, all but unpenalised and out of fold: [n]."""
+    own = np.where(side == 1, 1.0, -1.0) * _out_of_fold(features, side, group, 100.0)
+    return np.asarray(np.minimum(np.logaddexp(0.0, -own), -np.log(1e-6)), dtype=np.float64)

@@ -113,17 +113,13 @@ def looked_inside(
         [(look.prompts[i].id, [text]) for i, text in zip(places, loud, strict=True)],
         embed,
     )
-    shown = [
-        replace(find_contrast(pool.features, pool.side, pool.prompt), kind="amplified"),
-        *find_phrases(pool.features, pool.side, 4),
-    ]
-    named = [
-        replace(one, id=f"amplified-{one.id}", label=f"{one.label} (amplified)")
-        if one.kind == "amplified"
-        else replace(one, id=f"amplified-{one.id}")
-        for one in shown
-    ]
-    return found, [*mined(found), *named]
+    best = find_contrast(pool.features, pool.side, pool.prompt)
+    apart = replace(
+        best, id=f"amplified-{best.id}", label=f"{best.label} (amplified)", kind="amplified"
+    )
+    phrases = find_phrases(pool.features, pool.side, 4)
+    named = [replace(one, id=f"amplified-{one.id}") for one in phrases]
+    return found, [*mined(found), apart, *named]
 
 
 def _weights(name: str) -> LocalModel:

@@ -152,15 +152,14 @@ class Publishing:
             if seen["outcome"] == "measured":
                 named[named_as] = seen["estimate"]
             evidence = seen["evidence"]
+            file = _UNSAFE.sub("_", named_as).replace("/", ".")
             if _HEX.fullmatch(evidence) and self.store.has(evidence):
                 told = self.store.get(evidence)
                 self._bytes(run_id, told, f"{place}/evidence/{evidence}.json")
                 page = page_of(told)
                 if page and self.store.has(page):
-                    shown = _UNSAFE.sub("_", named_as).replace("/", ".")
-                    self._bytes(run_id, self.store.get(page), f"{place}/pages/{shown}.html")
+                    self._bytes(run_id, self.store.get(page), f"{place}/pages/{file}.html")
             elif evidence:
-                file = _UNSAFE.sub("_", named_as).replace("/", ".")
                 self.client.log_text(run_id, evidence, f"{place}/evidence/{file}.txt")
         named[f"{fields['subject_kind']}/alpha_spent"] = fields["alpha_spent"]
         named[f"{fields['subject_kind']}/supervisor_tokens"] = tokens
