@@ -33,7 +33,7 @@ from regent.records import Checkpoint
 from regent.store import Store
 from supervisor.bench import adopt
 from supervisor.finding import find
-from supervisor.record.folder import RunFolder
+from supervisor.record.folder import RunFolder, open_run
 from supervisor.record.ledger import Ledger
 from supervisor.service import Supervisor
 
@@ -90,14 +90,46 @@ def start(config: RunConfig, view: View) -> None:
 def resume(folder: Path, view: View) -> None:
     """Go on with the run in `folder` from what it had.
 
-    Raises CannotRun if there is none, or if it runs already.
+    Raises CannotRun if there is none, if it runs already, or if other code began it.
     """
     if not (folder / "config.yaml").is_file():
         raise CannotRun(f"{folder}: no config.yaml, so no run was begun there; give a run's folder")
     config = load_config(folder / "config.yaml").model_copy(update={"folder": folder})
     if not (folder / "checkpoints" / _ORIGIN).is_dir():
         adopt(folder, _ORIGIN, weights_folder(config.model))
+    _refuse_another(folder, _identity(config))
     _drive(folder, config, view)
+
+
+def _identity(config: RunConfig) -> dict[str, Any]:
+    """What stays one and the same over a run, and stands in its ledger."""
+    return {
+        "model": config.model,
+        "code": code_version(),
+        "seed": config.seed,
+        "policy": config.policy.id,
+    }
+
+
+def _refuse_another(folder: Path, now: dict[str, Any]) -> None:
+    """Raises CannotRun, naming what changed and the mend, where the ledger says otherwise."""
+    if not (folder / "ledger.sqlite").exists():
+        return
+    row = open_run(folder).ledger.find("run", "run")
+    begun = row.fields() if row else now
+    if begun["code"] != now["code"]:
+        commit, _, changed = begun["code"].partition("+")
+        mend = "those sources" if changed else f"that code (git checkout {commit})"
+        raise CannotRun(
+            f"{folder} was begun by code {begun['code']}, this is {now['code']}: a run keeps to "
+            f"one code, so that its record explains it; resume it with {mend}, or begin another run"
+        )
+    for key in now.keys() - {"code"}:
+        if begun[key] != now[key]:
+            raise CannotRun(
+                f"{folder}/config.yaml: {key} is {str(now[key])[:24]}, the run was begun with "
+                f"{str(begun[key])[:24]}; put it back, or begin another run"
+            )
 
 
 def _drive(folder: Path, config: RunConfig, view: View) -> None:
@@ -128,20 +160,7 @@ def _run(
     stack.callback(supervisor.stop)
     cluster = connect(config.ray, folder)
     stack.callback(disconnect)
-    rows: list[Any] = [
-        (
-            "run",
-            {
-                "model": config.model,
-                "code": code_version(),
-                "seed": config.seed,
-                "policy": config.policy.id,
-            },
-            "run",
-        ),
-        ("checkpoint", origin, None),
-    ]
-    supervisor.append(rows)
+    supervisor.append([("run", _identity(config), "run"), ("checkpoint", origin, None)])
     if not loop.begun(folder):
         supervisor.call("prepare", origin=origin)  # its engine starts beside ours
     serving = Serving(
