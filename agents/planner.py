@@ -128,7 +128,7 @@ def settle(
             continue
         choice = _proposed(gap, proposal)
         if left[gap.id] == 0:
-            refused.append(f"{proposal.gap} had no budget left")
+            refused.append(f"the model proposed {gap.skill} again, which had its share already")
         elif any(_repeats(choice, earlier) for earlier in choices):
             refused.append("it repeats another proposal")
         else:

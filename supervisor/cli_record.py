@@ -6,6 +6,7 @@ Exit codes: 0 done or all sound · 1 something was altered · 2 could not run (o
 from __future__ import annotations
 
 import json
+import shutil
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -106,7 +107,8 @@ def why(
     with one_line():
         opened = open_run(run)
         links = lineage_of(opened.ledger, opened.store, id)
-        _print({"lineage": [link.as_dict() for link in links]}, render(links), as_json)
+        text = render(links, shutil.get_terminal_size((100, 24)).columns)
+        _print({"lineage": [link.as_dict() for link in links]}, text, as_json)
 
 
 @audit.command()

@@ -293,6 +293,25 @@ def test_why_leads_from_a_checkpoint_back_to_its_experiments_and_parent(tmp_path
     assert any(kind == "plan" and said.startswith("3 examples") for kind, said in back)
 
 
+def test_why_tells_a_verdict_once_and_each_of_its_reasons_on_a_line(tmp_path: Path) -> None:
+    run = one_round(tmp_path)
+    verdict = run.ledger.rows("verdict")[0]
+    links = why(run.ledger, run.store, verdict.subject)
+    assert [link.id for link in links].count(verdict.subject) == 1
+    assert links[0].reasons == tuple(verdict.fields()["reasons"])
+    lines = render(links).splitlines()
+    for reason in links[0].reasons:
+        assert sum(line.strip() == f"- {reason}" for line in lines) == 1
+
+
+@pytest.mark.parametrize("width", [60, 100])
+def test_the_lineage_keeps_to_the_width_of_the_terminal(width: int, tmp_path: Path) -> None:
+    run = one_round(tmp_path)
+    ruler = champion(run.ledger.rows())
+    assert ruler is not None
+    assert max(map(len, render(why(run.ledger, run.store, ruler), width).splitlines())) <= width
+
+
 def test_why_says_of_a_dropped_example_that_it_was_dropped(tmp_path: Path) -> None:
     run = one_round(tmp_path)
     example = run.ledger.rows("batch")[0].fields()["examples"][2]

@@ -8,6 +8,7 @@ checkpoint rules. Does not cover: whether the rows are sound (`Ledger.verify`).
 from __future__ import annotations
 
 import json
+import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -20,16 +21,25 @@ from supervisor.record.ledger import Ledger, Row
 
 Fields = dict[str, Any]
 
+_NO_PLAN = {
+    "replay": "rehearsed from before, of no experiment",
+    "external": "from outside, of no experiment",
+}
+
 
 @dataclass(frozen=True)
 class Link:
-    """One station of a record's lineage; `depth` counts steps from the record asked about."""
+    """One station of a record's lineage; `depth` counts steps from the record asked about.
+
+    `reasons` are a verdict's, one sentence each.
+    """
 
     direction: Literal["back", "here", "forward"]
     depth: int
     kind: str
     id: str
     summary: str
+    reasons: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -127,13 +137,28 @@ def why(ledger: Ledger, store: Store, id: str) -> list[Link]:
     return walk.links
 
 
-def render(links: Sequence[Link]) -> str:
-    """The lineage as indented lines for a person."""
+def render(links: Sequence[Link], width: int = 100) -> str:
+    """The lineage as indented lines for a person, at most `width` columns where words allow it."""
     lines = []
     for link in links:
         mark = {"back": "←", "here": "●", "forward": "→"}[link.direction]
-        lines.append(f"{'  ' * link.depth}{mark} {link.kind} {link.id[:12]}  {link.summary}")
+        margin = "  " * link.depth
+        named = f"{link.kind} {link.id[:12]}".strip()
+        lines += _wrapped(f"{mark} {named}  {link.summary}", margin, width)
+        for reason in link.reasons:
+            lines += _wrapped(f"- {reason}", f"{margin}    ", width)
     return "\n".join(lines)
+
+
+def _wrapped(text: str, margin: str, width: int) -> list[str]:
+    return textwrap.wrap(
+        text,
+        max(width, len(margin) + 40),
+        initial_indent=margin,
+        subsequent_indent=f"{margin}  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 class _Walk:
@@ -146,7 +171,8 @@ class _Walk:
             "here" if depth == 0 else "forward" if forward else "back"
         )
         summary = _summary(kind, fields) if fields is not None else "(not in the ledger)"
-        self.links.append(Link(direction, depth, kind, id, summary))
+        reasons = tuple(fields["reasons"]) if kind == "verdict" and fields else ()
+        self.links.append(Link(direction, depth, kind, id, summary, reasons))
 
     def back(self, kind: str, id: str, depth: int) -> None:
         if not id:
@@ -158,7 +184,8 @@ class _Walk:
         below = depth + 1
         if kind in ("batch", "checkpoint"):
             for about, subject, said in self.rows.about(id):
-                self.add(False, below, about, subject, said)
+                if not (about == "verdict" and self.links[0].id == subject):
+                    self.add(False, below, about, subject, said)
         if kind == "example":
             origin = fields["provenance"]
             self.back("trajectory", origin["trajectory"], below)
@@ -215,20 +242,30 @@ class _Walk:
                 self.links.append(Link("forward", depth, "disposition", verdict_id, reason))
 
     def plans_of(self, examples: Sequence[str], depth: int) -> None:
-        """A batch's experiments, each with the number of examples that it gave."""
+        """A batch's experiments, each with what it gave, by gap; then what came of none."""
         counts: Counter[str] = Counter()
+        others: Counter[str] = Counter()
         for example_id in examples:
             example = self.example(example_id)
-            counts[example["provenance"]["plan"] if example else ""] += 1
-        for plan_id, count in counts.most_common():
-            if not plan_id:
-                summary = f"{count} examples without an experiment on record"
-                self.links.append(Link("back", depth, "plan", "", summary))
-                continue
+            plan = example["provenance"]["plan"] if example else ""
+            if plan:
+                counts[plan] += 1
+            else:
+                others[example["provenance"]["source"] if example else "external"] += 1
+        by_gap: dict[str, list[str]] = {}
+        for plan_id, _ in counts.most_common():
             fields = self.rows.get("plan", plan_id)
-            summary = _summary("plan", fields) if fields else "(not in the ledger)"
-            self.links.append(Link("back", depth, "plan", plan_id, f"{count} examples; {summary}"))
-            self.back("gap", fields["gap"] if fields else "", depth + 1)
+            by_gap.setdefault(fields["gap"] if fields else "", []).append(plan_id)
+        for gap, plans in by_gap.items():
+            for plan_id in plans:
+                fields = self.rows.get("plan", plan_id)
+                summary = _summary("plan", fields) if fields else "(not in the ledger)"
+                told = f"{counts[plan_id]} examples; {summary}"
+                self.links.append(Link("back", depth, "plan", plan_id, told))
+            self.back("gap", gap, depth + 1)
+        for source, count in others.most_common():
+            told = f"{count} {_NO_PLAN.get(source, source)}; ask for one by its id"
+            self.links.append(Link("back", depth, "examples", "", told))
 
     def example(self, id: str) -> Fields | None:
         row = self.rows.get("example", id)
@@ -261,15 +298,15 @@ def _summary(kind: str, f: Fields) -> str:
             f"{task['seed']}; by {f['agent']}, model {f['model']}, code {f['code']}"
         )
     if kind == "plan":
-        return f"round {f['round']}, {f['strategy']} {f['environment']}/{f['skill']}: {f['goal']}"
+        return f"round {f['round']}, {f['goal']}"
     if kind == "gap":
         node = f"{f['environment']}/{f['skill']} level {f['level']}"
         return f"{node}: {f['accuracy']:.2f} [{f['low']:.2f}, {f['high']:.2f}] of {f['target']:.2f}"
     if kind == "batch":
         canary = ", a canary" if f["canary"] else ""
-        return f"round {f['round']}, {len(f['examples'])} examples{canary}, for {f['targets']}"
+        return f"round {f['round']}, {len(f['examples'])} examples{canary}, for {', '.join(f['targets'])}"
     if kind == "verdict":
-        return f"{f['decision']}: {'; '.join(f['reasons']) or 'no reason given'}"
+        return str(f["decision"]) if f["reasons"] else f"{f['decision']}: no reason given"
     if kind == "review":
         return f"{f['action']} by {f['reviewer']}: {f['reason']}"
     if kind == "release":
