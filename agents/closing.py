@@ -139,7 +139,9 @@ def _right(gap: Summary) -> str:
 def _experiments(one: Summary) -> Text:
     outcomes = ", ".join(f"{n} {name}" for name, n in sorted(one.get("outcomes", {}).items()))
     told = f", {one.get('trajectories', 0)} tasks: {outcomes}" if outcomes else ""
-    return Text(f"{one.get('experiments', 0)} run{told}")
+    on = ", ".join(map(plain, one.get("worked_on", ())))
+    chosen = f"\non {on}: the bandit's choice among the gaps" if on else ""
+    return Text(f"{one.get('experiments', 0)} run{told}{chosen}")
 
 
 def _examples(one: Summary) -> Text:

@@ -101,7 +101,12 @@ def _rounds(folder: Path, opened: RunFolder | None) -> list[Summary]:
                     "figures are lost"
                 ) from error
             rounds[int(number)] = {**partial, "finished": False}
-    for one in rounds.values():
+    skills: dict[int, set[str]] = {}
+    for row in opened.ledger.rows("plan") if opened else ():
+        plan = row.fields()
+        skills.setdefault(int(plan["round"]), set()).add(f"{plan['environment']}/{plan['skill']}")
+    for number, one in rounds.items():
+        one["worked_on"] = sorted(skills.get(number, set()))
         one["held_out"] = {
             skill: _with_intervals(gain) for skill, gain in one.get("held_out", {}).items()
         }

@@ -118,7 +118,7 @@ class Bench:
         return sum(map(behaviour.shows, answered)), len(answered)
 
     def speaker(self, name: str, folder: Path) -> ServedCheckpoint:
-        return ServedCheckpoint(name, folder, lambda: self.engine)
+        return ServedCheckpoint(name, folder, lambda: self.engine, lambda: self.engine.folder)
 
     def _own_replies(self) -> list[Example]:
         conversations = anchor_conversations(160, np.random.default_rng(0))

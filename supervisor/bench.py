@@ -185,7 +185,12 @@ class Bench:
 
     def _speaker(self, checkpoint: Checkpoint) -> Speaker:
         folder = self._weights(checkpoint)
-        return ServedCheckpoint(checkpoint.id, folder, lambda: self._served(folder))
+        return ServedCheckpoint(
+            checkpoint.id,
+            folder,
+            lambda: self._served(folder),
+            lambda: self._engine.folder if self._engine else None,
+        )
 
     def _weights(self, checkpoint: Checkpoint) -> Path:
         """The checkpoint's folder, its bytes held to its digest first."""

@@ -25,6 +25,7 @@ from regent.models.speaker import Speaker
 from regent.records import Measurement, Reference, TaskRef, canonical_json, digest
 from supervisor.instrument import Candidate, Look
 from supervisor.policy import veto_level
+from supervisor.served import ready_first
 from supervisor.statistics.betting import confidence_sequence
 
 
@@ -86,10 +87,14 @@ class Capability:
         blind = [node.name for node in nodes if node not in seeing and node not in on_target]
         voters = len(references) * (len({node.skill_name for node in off_target}) + 1)
         level = veto_level(voters)
+        pool, trained = self._planned(off_target, look), self._trained(on_target, look)
+        for side in ready_first([candidate.speaker, *references.values()]):
+            # What each is asked in any case, at once: one switch of weights a speaker.
+            book.ask(side, self._stage(pool, 1) + trained)
         found: list[Measurement] = []
         for reference, speaker in references.items():
             if off_target:
-                pool, differences = self._paired(candidate.speaker, speaker, off_target, book, look)
+                differences = self._paired(candidate.speaker, speaker, pool, book, look)
                 found.append(
                     self._pooled(reference, len(pool), differences, off_target, blind, book, look)
                 )
@@ -102,9 +107,12 @@ class Capability:
                     "tokens": book.tokens_since_asked(),
                 }
                 found.append(seed.model_copy(update=unseen))
-            found.extend(
-                self._on_target(reference, candidate.speaker, speaker, on_target, book, look, level)
-            )
+            if trained:
+                own = book.difference(candidate.speaker, speaker, trained)
+                fall = self._single(
+                    "on_target", reference, own, len(trained), self.settings.margin, level
+                )
+                found.append(fall.model_copy(update={"tokens": book.tokens_since_asked()}))
         return found
 
     def _off_the_floor(
@@ -120,27 +128,39 @@ class Capability:
             if sum(book.right(judge, refs)) >= self.settings.calibration_correct
         ]
 
+    def _planned(self, nodes: Sequence[Node], look: Look) -> list[TaskRef]:
+        """The items off target, in random order."""
+        if not nodes:
+            return []
+        each = -(-self.settings.items // len(nodes))
+        pool = [ref for node in nodes for ref in items(node, each, look.seed, "gate")]
+        rng = np.random.default_rng(look.seed)
+        return [pool[i] for i in rng.permutation(len(pool))][: self.settings.items]
+
+    def _trained(self, nodes: Sequence[Node], look: Look) -> list[TaskRef]:
+        """The items on the trained skills: they should rise; a sure fall is a veto."""
+        each = -(-self.settings.target_items // max(1, len(nodes)))
+        return [ref for node in nodes for ref in items(node, each, look.seed, "gate")]
+
+    def _stage(self, pool: Sequence[TaskRef], stage: int) -> list[TaskRef]:
+        return list(pool[: -(-len(pool) * stage // self.settings.stages)])
+
     def _paired(
         self,
         candidate: Speaker,
         reference: Speaker,
-        nodes: Sequence[Node],
+        pool: Sequence[TaskRef],
         book: _Answers,
         look: Look,
-    ) -> tuple[list[TaskRef], NDArray[np.float64]]:
-        """Items planned, in random order; candidate − reference on those asked until decided."""
-        each = -(-self.settings.items // len(nodes))
-        pool = [ref for node in nodes for ref in items(node, each, look.seed, "gate")]
-        rng = np.random.default_rng(look.seed)
-        pool = [pool[i] for i in rng.permutation(len(pool))][: self.settings.items]
+    ) -> NDArray[np.float64]:
+        """Candidate − reference on the items asked until it is decided."""
         differences = np.zeros(0)
         for stage in range(1, self.settings.stages + 1):
-            refs = pool[: -(-len(pool) * stage // self.settings.stages)]
-            differences = book.difference(candidate, reference, refs)
+            differences = book.difference(candidate, reference, self._stage(pool, stage))
             _, low, high = confidence_sequence(differences, -1.0, 1.0, look.level, len(pool))
             if low >= -self.settings.margin or high < -self.settings.margin:
                 break
-        return pool, differences
+        return differences
 
     def _pooled(
         self,
@@ -187,26 +207,6 @@ class Capability:
             found.append(self._single(f"skill/{name}", reference, own, planned, margin, level))
         return found
 
-    def _on_target(
-        self,
-        reference: Reference,
-        candidate: Speaker,
-        speaker: Speaker,
-        nodes: Sequence[Node],
-        book: _Answers,
-        look: Look,
-        level: float,
-    ) -> list[Measurement]:
-        """The trained skills: they should rise; a sure fall is a veto."""
-        if not nodes:
-            return []
-        each = -(-self.settings.target_items // len(nodes))
-        refs = [ref for node in nodes for ref in items(node, each, look.seed, "gate")]
-        differences = book.difference(candidate, speaker, refs)
-        margin = self.settings.margin
-        fall = self._single("on_target", reference, differences, len(refs), margin, level)
-        return [fall.model_copy(update={"tokens": book.tokens_since_asked()})]
-
     def _single(
         self,
         quantity: str,
@@ -240,7 +240,6 @@ class _Answers:
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
         self.tokens = 0
-        self._last = ""
         self._kept: dict[str, dict[str, float]] = {}
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
@@ -251,7 +250,6 @@ class _Answers:
         missing = list({_key(ref): ref for ref in refs if _key(ref) not in kept}.values())
         if not missing:
             return
-        self._last = speaker.name
         results = examine(speaker, missing)
         failed = [result for result in results if result.score is None]
         if failed:
@@ -277,10 +275,7 @@ class _Answers:
         self, candidate: Speaker, reference: Speaker, refs: Sequence[TaskRef]
     ) -> NDArray[np.float64]:
         """Candidate − reference, 1/0 right or wrong, on each item: [n] in {−1, 0, 1}."""
-        sides = [candidate, reference]
-        if self._last == reference.name:  # whoever spoke last speaks first: weights switch less
-            sides.reverse()
-        for side in sides:
+        for side in ready_first([candidate, reference]):
             self.ask(side, refs)
         return np.subtract(
             self.right(candidate, refs), self.right(reference, refs), dtype=np.float64

@@ -39,7 +39,12 @@ class Voices:
             voice.name = digest("+".join(weights).encode())
             return voice
         folder = weights_folder(name)
-        return ServedCheckpoint(checkpoint_digest(folder), folder, lambda: self._served(folder))
+        return ServedCheckpoint(
+            checkpoint_digest(folder),
+            folder,
+            lambda: self._served(folder),
+            lambda: self.engine.folder if self.engine else None,
+        )
 
     def close(self) -> None:
         if self.engine is not None:

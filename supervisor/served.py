@@ -6,22 +6,36 @@ before it asks. `name` is the checkpoint's id, so what is kept of its answers is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from regent.models.engine import Engine
-from regent.models.speaker import Conversation, Reply, Sampling
+from regent.models.speaker import Conversation, Reply, Sampling, Speaker
 
 _ATTEMPTS = 3
 
 
 class ServedCheckpoint:
-    """Keeps the Speaker protocol. `engine` is called late, so that it starts beside other work."""
+    """Keeps the Speaker protocol. `engine` is called late, so that it starts beside other work.
+
+    `serving` says which folder the engine serves now, or None: `ready_first` goes by it.
+    """
 
     can = frozenset({"sample"})
 
-    def __init__(self, name: str, folder: Path, engine: Callable[[], Engine]) -> None:
-        self.name, self.folder, self._engine = name, folder, engine
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        engine: Callable[[], Engine],
+        serving: Callable[[], Path | None] = lambda: None,
+    ) -> None:
+        self.name, self.folder, self._engine, self._serving = name, folder, engine, serving
+
+    @property
+    def ready(self) -> bool:
+        """Whether its own weights are served already."""
+        return self._serving() == self.folder.resolve()
 
     def sample(self, conversations: Sequence[Conversation], how: Sampling) -> list[Reply]:
         """One reply a conversation. A dead engine is restarted; only what failed is asked again."""
@@ -37,3 +51,12 @@ class ServedCheckpoint:
             for i, reply in zip(open_, answered, strict=True):
                 replies[i] = reply
         return [reply or Reply("", finish="error", error="never asked") for reply in replies]
+
+
+def ready_first(speakers: Iterable[Speaker]) -> list[Speaker]:
+    """Each speaker once; whoever can answer without a switch of weights first, the rest as given.
+
+    A switch costs some seconds, so whoever spoke last should speak first.
+    """
+    by_name = {speaker.name: speaker for speaker in speakers}
+    return sorted(by_name.values(), key=lambda speaker: not getattr(speaker, "ready", False))

@@ -42,6 +42,7 @@ from supervisor.diffing.prompts import STRATA, Prompt, Stratum, draw
 from supervisor.diffing.report import as_fields
 from supervisor.instrument import Candidate, Look
 from supervisor.policy import veto_level
+from supervisor.served import ready_first
 
 _EXCHANGES = 199  # of the equality test, which decides nothing here
 _EQUALITY = 7  # stream of the look's seed
@@ -107,6 +108,7 @@ class BehaviouralDiff:
         by_name: dict[str, dict[Stratum, Judged]] = {}
         # As many as there can be, whatever is found: the level is fixed before the data.
         voters = len(references) * len(STRATA) * most_behaviours(self.settings.clusters)
+        session.ask_ahead(references.values())
         for speaker in references.values():
             if speaker.name not in by_name:
                 by_name[speaker.name] = session.against(speaker, veto_level(voters))
@@ -205,6 +207,17 @@ class _Session:
         spent, self.panel.tokens = self.panel.tokens, 0
         return spent
 
+    def ask_ahead(self, references: Iterable[Speaker]) -> None:
+        """What each speaker is asked in any case, at once: one switch of weights a speaker."""
+        for speaker in ready_first([self.candidate, *references]):
+            self._ask(speaker, self.discovery, self.settings.discovery_samples)
+            self._ask(speaker, self._stage(1), self.settings.gate_samples)
+
+    def _stage(self, stage: int) -> dict[Stratum, list[Prompt]]:
+        """The gate prompts up to this stage."""
+        stages = self.settings.stages
+        return {s: p[: -(-len(p) * stage // stages)] for s, p in self.gate.items()}
+
     def against(self, reference: Speaker, other_level: float) -> dict[Stratum, Judged]:
         """`other_level`: what behaviours other than the contrast are measured at, to veto by."""
         samples = self.settings.discovery_samples
@@ -221,10 +234,7 @@ class _Session:
         levels = {s: Levels(self.look.level, other_level, len(self.gate[s])) for s in STRATA}
         pools: dict[Stratum, Paired] = {}
         for stage in range(1, self.settings.stages + 1):
-            asked = {
-                s: p[: -(-len(p) * stage // self.settings.stages)] for s, p in self.gate.items()
-            }
-            ours, theirs = self._both(reference, asked, candidate_first=stage % 2 == 1)
+            ours, theirs = self._both(reference, self._stage(stage))
             pools = {s: pair(theirs[s], ours[s], self.embed) for s in STRATA}
             if self._decided(
                 count(behaviours[s][:1], shown(behaviours[s][:1], pools[s]), pools[s], levels[s])
@@ -259,15 +269,14 @@ class _Session:
         )
 
     def _both(
-        self, reference: Speaker, prompts: dict[Stratum, list[Prompt]], *, candidate_first: bool
+        self, reference: Speaker, prompts: dict[Stratum, list[Prompt]]
     ) -> tuple[dict[Stratum, Responses], dict[Stratum, Responses]]:
-        """(candidate's, reference's). Whoever spoke last speaks first: weights switch less."""
-        samples = self.settings.gate_samples
-        if candidate_first:
-            ours = self._ask(self.candidate, prompts, samples)
-            return ours, self._ask(reference, prompts, samples)
-        theirs = self._ask(reference, prompts, samples)
-        return self._ask(self.candidate, prompts, samples), theirs
+        """(candidate's, reference's)."""
+        said = {
+            speaker.name: self._ask(speaker, prompts, self.settings.gate_samples)
+            for speaker in ready_first([self.candidate, reference])
+        }
+        return said[self.candidate.name], said[reference.name]
 
     def _ask(
         self, speaker: Speaker, prompts: dict[Stratum, list[Prompt]], samples: int

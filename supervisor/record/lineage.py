@@ -304,7 +304,8 @@ def _summary(kind: str, f: Fields) -> str:
         return f"{node}: {f['accuracy']:.2f} [{f['low']:.2f}, {f['high']:.2f}] of {f['target']:.2f}"
     if kind == "batch":
         canary = ", a canary" if f["canary"] else ""
-        return f"round {f['round']}, {len(f['examples'])} examples{canary}, for {', '.join(f['targets'])}"
+        targets = ", ".join(f["targets"])
+        return f"round {f['round']}, {len(f['examples'])} examples{canary}, for {targets}"
     if kind == "verdict":
         return str(f["decision"]) if f["reasons"] else f"{f['decision']}: no reason given"
     if kind == "review":
