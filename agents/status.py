@@ -105,8 +105,8 @@ def _rounds(folder: Path, opened: RunFolder | None) -> list[Summary]:
     for row in opened.ledger.rows("plan") if opened else ():
         plan = row.fields()
         skills.setdefault(int(plan["round"]), set()).add(f"{plan['environment']}/{plan['skill']}")
-    for number, one in rounds.items():
-        one["worked_on"] = sorted(skills.get(number, set()))
+    for round_, one in rounds.items():
+        one["worked_on"] = sorted(skills.get(round_, set()))
         one["held_out"] = {
             skill: _with_intervals(gain) for skill, gain in one.get("held_out", {}).items()
         }

@@ -239,7 +239,7 @@ class Engine:
             "max-num-seqs": MAX_NUM_SEQS,
             "override-generation-config": NEUTRAL_SAMPLING,
         }
-        command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
+        command = [sys.executable, "-m", "regent.models.vllm_server"]
         command += [word for key, value in options.items() for word in (f"--{key}", str(value))]
         command += ["--enable-prefix-caching", "--disable-uvicorn-access-log"]
         if gpu_ready():
