@@ -2,7 +2,8 @@
 
 The loop's driver sends records and gets records back: it writes no row, sees no gate item and
 asks no instrument, and a worker reaches nothing of it at all. When the driver ends, however it
-ends, the pipe closes and this process ends with it, its engine too.
+ends, this process ends at once, in the middle of a judgement too, and its engine with it: two
+supervisors never judge in one folder.
 
 Does not cover: protection from another process of the same user (that is the operating system's;
 see docs/questions.md).
@@ -17,7 +18,7 @@ import signal
 import threading
 import traceback
 from collections.abc import Sequence
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,7 @@ class Supervisor:
 def _serve(pipe: Connection, folder: Path, config: RunConfig) -> None:
     """The process's main loop: ends when the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
+    end_with_the_driver()
     logs = folder / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     log = os.open(logs / "supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -135,6 +137,23 @@ def _serve(pipe: Connection, folder: Path, config: RunConfig) -> None:
     finally:
         if bench is not None:
             bench.stop()
+
+
+def end_with_the_driver() -> None:
+    """From now on this process is gone as soon as its parent is, as if killed with it.
+
+    The pipe alone would say so only when an answer is sent, minutes after a judgement began. What
+    was being written is found unfinished by whoever resumes, as after any kill.
+    """
+    driver = multiprocessing.parent_process()
+    if driver is None:
+        return
+
+    def watch() -> None:
+        wait([driver.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, name="driver-watch", daemon=True).start()
 
 
 def _answer_all(pipe: Connection, line: str) -> None:
