@@ -204,6 +204,31 @@ def diff_cost_table(result: Mapping[str, Any]) -> str:
     return markdown(["responses a side", "seconds", "peak GiB"], rows)
 
 
+def detection_table(result: Mapping[str, Any]) -> str:
+    """Every method beside ours: area under the ROC curve by budget, and power at a rate of 10 %."""
+    methods = result["figures"]["methods"]
+    budgets = [f"{row['prompts']} prompts" for row in next(iter(methods.values()))]
+    rows = [
+        [
+            name,
+            *(f"{row['auroc']:.3f}" for row in by_budget),
+            *(f"{row['power_at_5_percent']['0.1']:.2f}" for row in by_budget),
+        ]
+        for name, by_budget in methods.items()
+    ]
+    head = ["method", *(f"AUROC, {n}" for n in budgets), *(f"power, {n}" for n in budgets)]
+    return markdown(head, rows)
+
+
+def claims_table(result: Mapping[str, Any]) -> str:
+    """What a benchmark claims, beside its bar."""
+    rows = [
+        [claim, f"{said['value']:.3g}", f"{said['bar']:.3g}", "yes" if said["holds"] else "no"]
+        for claim, said in result["bars"].items()
+    ]
+    return markdown(["claim", "measured", "bar", "holds"], rows)
+
+
 def loop_table(result: Mapping[str, Any]) -> str:
     """A whole run of the shipped configuration, round by round."""
     rows = []
@@ -246,6 +271,8 @@ _FROM_RESULTS: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "concerns": ("concerns", concerns_table),
     "diff-null": ("diff", diff_null_table),
     "diff-cost": ("diff", diff_cost_table),
+    "detection": ("detection", detection_table),
+    "detection-claims": ("detection", claims_table),
     "loop": ("loop", loop_table),
     "throughput": ("throughput", throughput_table),
 }
