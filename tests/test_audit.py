@@ -385,6 +385,10 @@ def test_the_mlflow_client_alone_finds_batches_verdicts_and_the_champions_parent
     )
     assert Path(path).read_bytes() == run.vault.fetch(released["released_digest"])
 
+    described = round_1.data.tags["mlflow.note.content"]
+    for verdict in run.ledger.rows("verdict"):
+        for said in (verdict.fields()["subject"][:12], *verdict.fields()["reasons"]):
+            assert said in described
     assert round_1.data.metrics["seconds/train"] == 3.5
     assert round_1.data.metrics["checkpoint/diff/drift/vs_parent"] == 0.01
     places = [a.path for a in client.list_artifacts(round_1.info.run_id, "verdicts")]
@@ -404,6 +408,7 @@ def test_the_mlflow_client_alone_finds_batches_verdicts_and_the_champions_parent
     assert ruler.tags["regent.digest"] == successor.fields()["digest"]
     assert ruler.tags["regent.parent"] == origin.subject
     assert ruler.tags["regent.decision"] == "approve"
+    assert ruler.description.startswith("approve")
     assert verify(tmp_path) == []
 
     before = tables(tmp_path / "mlflow.sqlite")

@@ -164,11 +164,23 @@ class Publishing:
         named[f"{fields['subject_kind']}/alpha_spent"] = fields["alpha_spent"]
         named[f"{fields['subject_kind']}/supervisor_tokens"] = tokens
         self._metrics(row, number, named)
+        self._describe(run_id, number)
         version = self.versions.get(fields["subject"])
         if version is not None:
+            self.client.update_model_version(self.model, version.version, _in_words(fields))
             said = {"regent.verdict": row.subject, "regent.decision": fields["decision"]}
             for key, value in said.items():
                 self.client.set_model_version_tag(self.model, version.version, key, value)
+
+    def _describe(self, run_id: str, number: int) -> None:
+        """The round's description: each verdict and its reasons, as MLflow's page shows it."""
+        parts = []
+        for fields in self.rows.of("verdict").values():
+            if self._round_of(fields["subject"]) == number:
+                batch = self.rows.get("batch", fields["subject"])
+                what = "a canary" if batch and batch["canary"] else fields["subject_kind"]
+                parts.append(f"**{what} {fields['subject'][:12]}**: {_in_words(fields)}")
+        self.client.set_tag(run_id, "mlflow.note.content", "\n\n".join(parts))
 
     def _checkpoint(self, row: Row, fields: Fields) -> None:
         if row.subject in self.versions:
@@ -248,6 +260,11 @@ class Publishing:
         if found is not None:
             return str(found.experiment_id)
         return str(self.client.create_experiment(self.lineage, artifact_location=self.artifacts))
+
+
+def _in_words(verdict: Fields) -> str:
+    """The decision, then its reasons, as Markdown."""
+    return "\n".join([verdict["decision"], "", *(f"- {reason}" for reason in verdict["reasons"])])
 
 
 def model_name(lineage: str) -> str:
