@@ -59,10 +59,12 @@ $(STAMP): requirements.txt pyproject.toml
 	fi
 	@touch $(UNFINISHED)
 	@echo "installing $$(grep -c == requirements.txt) packages into .venv, some minutes (4.5 GB)"
-	@$(PIP) install -qq --no-deps $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL)) "torch==$(TORCH)+cpu" || \
+	@$(PIP) install -qq --no-deps --no-compile $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL)) "torch==$(TORCH)+cpu" || \
 		{ echo "torch $(TORCH)+cpu is not in pip's sources: take the address of the CPU builds from PyTorch's installation page, then make install TORCH_INDEX_URL=ADDRESS" >&2; exit 1; }
-	@$(PIP) install -qq --no-deps -r requirements.txt || \
+	@$(PIP) install -qq --no-deps --no-compile -r requirements.txt || \
 		{ echo "the installation stopped at the line above: mend it (network, space on the disk), then call make again" >&2; exit 1; }
+# pip compiles on one core. A few files of other packages are templates and do not compile.
+	@$(BIN)/python -m compileall -qq -j 0 .venv/lib >/dev/null 2>&1 || true
 # A process monitor called supervisor, in an environment made by other means, would hide our package.
 	@$(PIP) uninstall -qq -y supervisor
 	@$(PIP) install -qq --no-deps --no-build-isolation -e .

@@ -111,7 +111,13 @@ def run(
 
 def alive_actors() -> dict[str, Any]:
     return {
-        a.name: a for a in list_actors(detail=True, filters=[("state", "=", "ALIVE")]) if a.name
+        a.name: a
+        for a in list_actors(
+            address=ray.get_runtime_context().gcs_address,
+            detail=True,
+            filters=[("state", "=", "ALIVE")],
+        )
+        if a.name
     }
 
 
