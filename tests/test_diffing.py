@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
+from regent.errors import CannotRun
 from regent.models.speaker import Conversation, Sampling, Speaker
 from regent.records import Checkpoint, Measurement, Reference, digest
 from supervisor.diffing.behaviours import Behaviour, find_phrases, most_behaviours
@@ -330,7 +331,7 @@ def test_another_look_asks_a_known_reference_only_fresh_gate_prompts(tmp_path: P
 
 
 def test_a_speaker_whose_replies_fail_raises_and_is_never_counted() -> None:
-    with pytest.raises(RuntimeError, match=re.escape("answers of child failed: died")):
+    with pytest.raises(CannotRun, match=re.escape("answers of child failed: died")):
         measured(Failing("child", 2), {"parent": Chatter("parent", 1)}, look())
     with pytest.raises(ValueError, match="can be asked"):
         BehaviouralDiff({}, embed).measure(candidate(None), {}, look())
@@ -362,17 +363,31 @@ def test_another_speaker_or_another_way_of_sampling_is_asked_anew(tmp_path: Path
     assert (len(speaker.asked), len(other.asked)) == (20, 10)
 
 
-def test_a_failed_answer_is_not_kept_and_is_asked_again(tmp_path: Path) -> None:
+def test_only_a_failed_answer_is_asked_again(tmp_path: Path) -> None:
     speaker, prompts = Failing("child", 1), draw_all("gate", 10, seed=1)
     panel = Panel(tmp_path)
-    with pytest.raises(RuntimeError, match=re.escape("2 of 20 answers of child failed")):
+    with pytest.raises(CannotRun, match=re.escape("2 of 20 answers of child failed")):
         panel.ask(speaker, prompts, 1, HOW)
-    assert list(tmp_path.iterdir()) == []
-    speaker.mended = True
+    speaker.mended, panel = True, Panel(tmp_path)
     assert all(
         len(samples) == 1 and samples[0] for _, samples in panel.ask(speaker, prompts, 1, HOW)
     )
-    assert len(speaker.asked) == 40
+    assert len(speaker.asked) == 22
+
+
+def test_a_long_asking_that_breaks_off_keeps_what_was_answered(tmp_path: Path) -> None:
+    class Dying(Chatter):
+        def sample(self, conversations, how):  # type: ignore[no-untyped-def]
+            if self.asked:
+                raise KeyboardInterrupt
+            return super().sample(conversations, how)
+
+    prompts = draw_all("gate", 140, seed=1)
+    with pytest.raises(KeyboardInterrupt):
+        Panel(tmp_path).ask(Dying("child", 1), prompts, 3, HOW)
+    patient = Chatter("child", 1)
+    Panel(tmp_path).ask(patient, prompts, 3, HOW)
+    assert 0 < len(patient.asked) < 3 * len(prompts)
 
 
 def test_a_speaker_that_swallows_a_prompt_is_found_out() -> None:
@@ -380,7 +395,7 @@ def test_a_speaker_that_swallows_a_prompt_is_found_out() -> None:
         def sample(self, conversations, how):  # type: ignore[no-untyped-def]
             return super().sample(conversations, how)[1:]
 
-    with pytest.raises(RuntimeError, match="gave 9 answers to 10 prompts"):
+    with pytest.raises(CannotRun, match="gave 9 answers to 10 prompts"):
         Panel(None).ask(Short("child", 1), draw_all("gate", 5, seed=1), 1, HOW)
 
 

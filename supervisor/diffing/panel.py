@@ -2,7 +2,8 @@
 
 A reference's responses serve every later look, and a look that is redone after a crash finds its
 candidate's responses again: the key is the speaker's name (a checkpoint's content-derived id), the
-prompt, and how it was sampled. A failed reply is never kept and never counted: it raises.
+prompt, and how it was sampled. A failed reply is never kept and never counted: it raises, and
+what was answered beside it is kept for the next time.
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from regent.errors import CannotRun
 from regent.models.speaker import Sampling, Speaker
 from regent.records import canonical_json, digest
 from supervisor.diffing.prompts import Prompt
+
+_AT_ONCE = 512  # four times what an engine works on at once
 
 
 class Panel:
@@ -32,27 +36,42 @@ class Panel:
     ) -> list[tuple[str, list[str]]]:
         """`samples` responses to each prompt, in order: [(prompt id, responses)].
 
-        Raises RuntimeError if the speaker failed to answer: a missing answer is not an empty one.
+        Asked and kept some hundreds at a time, so that a long asking can be taken up again.
+        Raises CannotRun if the speaker failed to answer: a missing answer is not an empty one.
         """
         key = digest(canonical_json([speaker.name, asdict(how)]))
         kept = self._load(key)
         missing = [p for p in prompts for _ in range(samples - len(kept.get(p.id, [])))]
-        if missing:
-            replies = speaker.sample([p.turns for p in missing], how)
-            failed = [reply.error for reply in replies if not reply.ok]
-            if failed:
-                raise RuntimeError(
-                    f"{len(failed)} of {len(replies)} answers of {speaker.name} failed: {failed[0]}"
-                )
-            if len(replies) != len(missing):
-                raise RuntimeError(
-                    f"{speaker.name} gave {len(replies)} answers to {len(missing)} prompts"
-                )
-            for prompt, reply in zip(missing, replies, strict=True):
+        for start in range(0, len(missing), _AT_ONCE):
+            self._ask(speaker, missing[start : start + _AT_ONCE], how, key, kept)
+        return [(p.id, kept[p.id][:samples]) for p in prompts]
+
+    def _ask(
+        self,
+        speaker: Speaker,
+        prompts: Sequence[Prompt],
+        how: Sampling,
+        key: str,
+        kept: dict[str, list[str]],
+    ) -> None:
+        replies = speaker.sample([p.turns for p in prompts], how)
+        if len(replies) != len(prompts):
+            raise CannotRun(
+                f"{speaker.name} gave {len(replies)} answers to {len(prompts)} prompts; "
+                "its server must give one each"
+            )
+        failed = [reply.error for reply in replies if not reply.ok]
+        for prompt, reply in zip(prompts, replies, strict=True):
+            if reply.ok:
                 kept.setdefault(prompt.id, []).append(reply.text)
                 self.tokens += reply.tokens
+        if len(failed) < len(replies):
             self._save(key, kept)
-        return [(p.id, kept[p.id][:samples]) for p in prompts]
+        if failed:
+            raise CannotRun(
+                f"{len(failed)} of {len(replies)} answers of {speaker.name} failed: {failed[0]}; "
+                "the others are kept: when it answers again, repeat the command"
+            )
 
     def _load(self, key: str) -> dict[str, list[str]]:
         if key not in self._kept:
