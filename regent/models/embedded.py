@@ -117,7 +117,7 @@ def _unpack_smollm2(folder: Path) -> None:
 
 def _convert(package: Path, fresh: Path) -> None:
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers import AutoModelForCausalLM, GgufConfig
 
     model: Any = AutoModelForCausalLM.from_pretrained(
         package,
@@ -127,6 +127,17 @@ def _convert(package: Path, fresh: Path) -> None:
     )
     model.to(torch.bfloat16)
     model.save_pretrained(fresh)
+    save_tokenizer(package, fresh)
+
+
+def save_tokenizer(package: Path, fresh: Path) -> None:
+    """The tokenizer of the GGUF in `package` as files in `fresh`: equal bytes wherever it is done.
+
+    transformers writes down whether the process was offline: the same model would bear two digests.
+    """
+    from transformers import AutoTokenizer
+
     tokenizer = AutoTokenizer.from_pretrained(package, gguf_file=SMOLLM2_GGUF)
     tokenizer.model_max_length = _SMOLLM2_CONTEXT
+    tokenizer.init_kwargs["local_files_only"] = False
     tokenizer.save_pretrained(fresh)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -67,3 +68,9 @@ class Embedder:
         rows = states.float().cpu().numpy()
         unit: NDArray[np.float32] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
         return unit
+
+
+@cache
+def shared_embedder(remembered: int) -> Embedder:
+    """One embedder a process and memory: the model is loaded once, whoever asks."""
+    return Embedder(remembered=remembered)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 
 import numpy as np
@@ -105,6 +106,12 @@ def scale(concern: Concern, embed: Embed) -> Scale:
     area = float(roc_auc_score(label, outside))
     error = 1.96 * _hanley(area, pairs, pairs)
     return Scale(concern, area, max(0.0, area - error), min(1.0, area + error), score)
+
+
+@cache
+def scales(embed: Embed) -> tuple[Scale, ...]:
+    """Every shipped concern's scale; fitted once a process and embedding (seconds)."""
+    return tuple(scale(concern, embed) for concern in catalogue())
 
 
 def weigh(shown: Floats, scales: Sequence[Scale], scores: Sequence[Floats]) -> Weight:

@@ -10,14 +10,14 @@ What was seen is kept for a reviewer as `regent diff --json` and its page would 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from regent.models.embedder import shared_embedder
 from regent.models.speaker import Sampling, Speaker
 from regent.records import Measurement, Reference, canonical_json, digest
 from supervisor.diffing.behaviours import Behaviour, most_behaviours
@@ -32,7 +32,7 @@ from supervisor.diffing.comparison import (
     pair,
     shown,
 )
-from supervisor.diffing.concerns import Scale, catalogue, scale
+from supervisor.diffing.concerns import Scale, scales
 from supervisor.diffing.difference import Difference, Drift, find, reported, word
 from supervisor.diffing.equality import equality
 from supervisor.diffing.features import Embed
@@ -45,6 +45,7 @@ from supervisor.policy import veto_level
 from supervisor.served import ready_first
 
 _EXCHANGES = 199  # of the equality test, which decides nothing here
+_REMEMBERED = 20_000  # embeddings kept between looks
 _EQUALITY = 7  # stream of the look's seed
 DISCOVERY_SEED = 20260  # fixed, so that a reference's discovery responses serve every round
 
@@ -103,8 +104,8 @@ class BehaviouralDiff:
     ) -> Sequence[Measurement]:
         if candidate.speaker is None:
             raise ValueError("the diff needs a checkpoint that can be asked")
-        embed = self._given or _minilm()
-        session = _Session(self.settings, candidate.speaker, look, embed, _scales(embed))
+        embed = self._given or shared_embedder(_REMEMBERED).embed
+        session = _Session(self.settings, candidate.speaker, look, embed, scales(embed))
         by_name: dict[str, dict[Stratum, Judged]] = {}
         # As many as there can be, whatever is found: the level is fixed before the data.
         voters = len(references) * len(STRATA) * most_behaviours(self.settings.clusters)
@@ -291,19 +292,6 @@ class _Session:
         drifts = [contrast(shifts) for shifts in strata]
         tolerance = self.settings.drift_tolerance
         return all(d.high <= tolerance for d in drifts) or any(d.low > tolerance for d in drifts)
-
-
-@cache
-def _minilm() -> Embed:
-    from regent.models.embedder import Embedder
-
-    embed: Callable[[Sequence[str]], Any] = Embedder(remembered=20_000).embed
-    return embed
-
-
-@cache
-def _scales(embed: Embed) -> tuple[Scale, ...]:
-    return tuple(scale(concern, embed) for concern in catalogue())
 
 
 def _within(value: float) -> float:
