@@ -29,7 +29,7 @@ test: $(STAMP) ## every test, two at a time: the fast ones, then the real ones, 
 	echo "pytest, 1 of 2: without models"; \
 	$(PYTEST) -m "not real" -n 2 --dist loadfile --timeout 120 || status=$$?; \
 	echo "pytest, 2 of 2: with the real model, engine, Ray and MLflow"; \
-	OMP_WAIT_POLICY=PASSIVE $(PYTEST) -m real -n 2 --dist loadfile --timeout 900 || status=$$?; \
+	OMP_WAIT_POLICY=PASSIVE $(PYTEST) -m real -n 2 --dist loadfile --timeout 1200 || status=$$?; \
 	exit $$status
 
 check: $(STAMP) ## format, lint, types, one-way imports, dependencies

@@ -3,6 +3,7 @@
 1. Ids are unique and say their split; every conversation ends with the user.
 2. No two prompts, within a split or across, are near-duplicates (character 5-grams).
 3. Categories and strata are spread over the splits alike; validation has three of its own beside.
+4. Seeds reach the draw, and nothing is drawn twice.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from importlib import resources
 from itertools import combinations
 from typing import Any
 
+import numpy as np
 import pytest
 
-from supervisor.diffing.prompts import Prompt, Split, Stratum, load
+from supervisor.diffing.prompts import STRATA, Prompt, Split, Stratum, draw, draw_all, load
 
 SIZES: dict[Split, dict[Stratum, int]] = {
     "discovery": {"character": 50, "general": 50},
@@ -136,3 +138,18 @@ def test_categories_weigh_alike_in_both_short_splits() -> None:
     }
     for category, weight in share["gate"].items():
         assert abs(weight - share["discovery"][category]) <= 0.01, category
+
+
+@pytest.mark.parametrize("stratum", STRATA)
+def test_prompts_are_drawn_from_their_stratum_without_repeats(stratum: Stratum) -> None:
+    drawn = draw("gate", stratum, 30, np.random.default_rng(1))
+    assert {prompt.stratum for prompt in drawn} == {stratum}
+    assert len({prompt.id for prompt in drawn}) == 30
+    everything = [p for p in load("gate") if p.stratum == stratum]
+    all_of_them = draw("gate", stratum, 10_000, np.random.default_rng(1))
+    assert sorted(p.id for p in all_of_them) == sorted(p.id for p in everything)
+
+
+def test_equal_seeds_draw_equal_prompts_and_others_differ() -> None:
+    assert draw_all("gate", 20, 1) == draw_all("gate", 20, 1) != draw_all("gate", 20, 2)
+    assert [p.stratum for p in draw_all("gate", 2, 1)] == ["character"] * 2 + ["general"] * 2
