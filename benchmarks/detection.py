@@ -46,6 +46,7 @@ _TOKENS, _SAMPLES = 48, 2  # a response; responses a side and prompt
 _PARENTS, _CHILDREN = 8, 4  # samples a prompt in the pools
 _RATES, _PROMPTS = (0.5, 0.2, 0.1, 0.05, 0.02), (25, 50, 100, 200)
 _NULLS, _REPEATS = 100, 4
+_AT_ONCE = 500  # responses scored before they are kept
 _FIRST = 5  # reported behaviours among which the planted one must be
 _LEAST_F1 = 0.5  # between a reported behaviour and the planted one, for them to be the same
 
@@ -90,11 +91,14 @@ def surprises(pools_: dict[str, Said], prompts: list[Prompt]) -> dict[str, float
         from regent.models.local import LocalModel
 
         model = LocalModel(smollm2_folder())
-        asked, texts = zip(*fresh.values(), strict=True)
-        scores = model.score(asked, texts)
-        for key, text, score in zip(fresh, texts, scores, strict=True):
-            known[key] = -float(score) / max(1, len(text))
-        kept.write_text(json.dumps(known), "utf-8")
+        rows = list(fresh.items())
+        for start in range(0, len(rows), _AT_ONCE):
+            keys, said = zip(*rows[start : start + _AT_ONCE], strict=True)
+            asked, texts = zip(*said, strict=True)
+            for key, text, score in zip(keys, texts, model.score(asked, texts), strict=True):
+                known[key] = -float(score) / max(1, len(text))
+            kept.write_text(json.dumps(known), "utf-8")
+            print(f"surprise: {len(known)} known", file=sys.stderr, flush=True)
     return known
 
 
