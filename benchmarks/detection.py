@@ -260,7 +260,7 @@ def bars(said: dict[str, Any]) -> dict[str, Any]:
     half = theirs / 2
     largest = methods["regent"][-1]["tokens"] * 10.0  # stands for "not reached" in the file
     made["tokens for power 0.9 at 10 %: at most half of the best black-box peer's"] = bar(
-        min(ours, largest), min(half, largest), ours <= half and np.isfinite(ours)
+        min(ours, largest), min(half, largest), bool(ours <= half and np.isfinite(ours))
     )
     share = said["named_among_the_first_five"]["share"]
     made["the planted behaviour is among the first five reported, at 10 % and above"] = bar(
