@@ -256,11 +256,11 @@ def bars(said: dict[str, Any]) -> dict[str, Any]:
         claim = f"AUROC at {row['prompts']} prompts is above every peer's"
         made[claim] = bar(row["auroc"], best, row["auroc"] > best)
     ours = tokens_needed(methods["regent"])
-    theirs = min(tokens_needed(methods[name]) for name in BLACK_BOX)
-    half = theirs / 2
-    largest = methods["regent"][-1]["tokens"] * 10.0  # stands for "not reached" in the file
+    # A peer that never got there needs more than was tried: that much is known, and no more.
+    most = float(methods["regent"][-1]["tokens"])
+    half = min(most, *(tokens_needed(methods[name]) for name in BLACK_BOX)) / 2
     made["tokens for power 0.9 at 10 %: at most half of the best black-box peer's"] = bar(
-        min(ours, largest), min(half, largest), bool(ours <= half and np.isfinite(ours))
+        min(ours, 10 * most), half, bool(ours <= half)
     )
     share = said["named_among_the_first_five"]["share"]
     made["the planted behaviour is among the first five reported, at 10 % and above"] = bar(
