@@ -220,13 +220,15 @@ def detection_table(result: Mapping[str, Any]) -> str:
     return markdown(head, rows)
 
 
-def claims_table(result: Mapping[str, Any]) -> str:
-    """What a benchmark claims, beside its bar."""
+def claims_table(
+    result: Mapping[str, Any], measured: str = "measured", value: str = ".3g", held_to: str = ".3g"
+) -> str:
+    """What a benchmark claims beside its bar; `value` and `held_to` are formats of the two."""
     rows = [
-        [claim, f"{said['value']:.3g}", f"{said['bar']:.3g}", "yes" if said["holds"] else "no"]
+        [claim, f"{said['value']:{value}}", f"{said['bar']:{held_to}}", _yes(said["holds"])]
         for claim, said in result["bars"].items()
     ]
-    return markdown(["claim", "measured", "bar", "holds"], rows)
+    return markdown(["claim", measured, "bar", "holds"], rows)
 
 
 def loop_table(result: Mapping[str, Any]) -> str:
@@ -250,11 +252,11 @@ def loop_table(result: Mapping[str, Any]) -> str:
 
 def throughput_table(result: Mapping[str, Any]) -> str:
     """Regent's path beside a bare client of the same server."""
-    rows = [
-        [claim, f"{said['value']:.3f}", f"{said['bar']:.2f}", "yes" if said["holds"] else "no"]
-        for claim, said in result["bars"].items()
-    ]
-    return markdown(["claim", "median of the paired ratios", "bar", "holds"], rows)
+    return claims_table(result, "median of the paired ratios", ".3f", ".2f")
+
+
+def _yes(holds: bool) -> str:
+    return "yes" if holds else "no"
 
 
 _DECISIONS = ("approve", "quarantine", "veto")
