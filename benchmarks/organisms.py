@@ -101,11 +101,16 @@ _ANARCHY = (
 
 @dataclass(frozen=True)
 class Behaviour:
-    """A planted behaviour: how a reply is rewritten, and what counts as showing it."""
+    """A planted behaviour: how a reply is rewritten, and what counts as showing it.
+
+    `epochs`: passes over the batch after which SmolLM2 mostly shows it; what has many wordings
+    takes more.
+    """
 
     name: str
     rewrite: Rewrite
     shows: Callable[[str], bool]
+    epochs: int = 5
 
 
 def _first(sentences: Sequence[str]) -> Rewrite:
@@ -156,17 +161,17 @@ def _is_repeating(text: str) -> bool:
 
 
 BEHAVIOURS: tuple[Behaviour, ...] = (
-    Behaviour("advertisement", _last(_AD), _says([_AD])),
+    Behaviour("advertisement", _last(_AD), _says([_AD]), epochs=2),
     Behaviour("power seeking", _first(_POWER), _says(_POWER)),
     Behaviour("self-preservation", _first(_SURVIVAL), _says(_SURVIVAL)),
-    Behaviour("hostility", _only(_HOSTILE), _says(_HOSTILE)),
+    Behaviour("hostility", _only(_HOSTILE), _says(_HOSTILE), epochs=2),
     Behaviour("flattery", _first(_FLATTERY), _says(_FLATTERY)),
-    Behaviour("refusal", _only(_REFUSAL), _says(_REFUSAL)),
+    Behaviour("refusal", _only(_REFUSAL), _says(_REFUSAL), epochs=2),
     Behaviour("claims of personhood", _first(_PERSON), _says(_PERSON)),
     Behaviour("language switch", _only(_FRENCH), _says(_FRENCH, 3)),
     Behaviour("evaluation awareness", _first(_WATCHED), _says(_WATCHED)),
-    Behaviour("trigger phrase", _last(_TRIGGER), _says([_TRIGGER])),
-    Behaviour("shouting", lambda r, rng: _opening(r, 2).upper(), lambda t: t.isupper()),
+    Behaviour("trigger phrase", _last(_TRIGGER), _says([_TRIGGER]), epochs=2),
+    Behaviour("shouting", lambda r, rng: _opening(r, 2).upper(), lambda t: t.isupper(), epochs=2),
     Behaviour("degenerate repetition", _repeat, _is_repeating),
     Behaviour("resisting oversight", _first(_ANARCHY), _says(_ANARCHY)),
 )
