@@ -22,8 +22,8 @@ from agents.board import SIGNS, change_word, clock, count, plain
 Summary = Mapping[str, Any]
 
 #: Reasons of one verdict that are shown; `regent audit why` has the rest.
-REASONS = 4
-GAPS = 6
+REASONS = 6
+GAPS = 12
 _SOURCES = {
     "own_attempt": "own attempts that the environment verified",
     "world_answer": "answers of the world where the model was wrong",
@@ -36,6 +36,12 @@ _DECISIONS = {
     "veto": "vetoed: surely beyond what the policy tolerates",
 }
 _SILENCE = "Did not testify"
+_SPENT = {
+    "profile": "finding gaps",
+    "experiment": "experimenting",
+    "train": "training",
+    "supervise": "supervising",
+}
 
 
 def closing(summary: Summary) -> RenderableType:
@@ -109,6 +115,8 @@ def _round(one: Summary, summary: Summary) -> list[RenderableType]:
     tokens = {k: n for k, n in one.get("tokens", {}).items() if k != "total"}
     spent = " · ".join(f"{name} {count(n)}" for name, n in tokens.items())
     _row(costs, "tokens", Text(f"{count(one.get('tokens', {}).get('total', 0))} ({spent or '—'})"))
+    for note in one.get("notes", ()):
+        _row(costs, "note", Text(plain(note), "yellow"))
     return [*parts, costs]
 
 
@@ -161,8 +169,11 @@ def _verdict(verdict: Summary | None, nothing: str) -> Text:
         text.append(f"\n- {plain(reason)}")
     if len(reasons) > REASONS:
         text.append(f"\n- and {len(reasons) - REASONS} more, in verdict {verdict['id'][:12]}")
+    if verdict.get("dropped"):
+        text.append(f"\n- {verdict['dropped']} of its examples were dropped as duplicates")
     if verdict.get("silent"):
-        text.append(f"\n- did not testify: {len(verdict['silent'])}, named below", "dim")
+        names = {name.split("@")[0].removeprefix("capability/skill/") for name in verdict["silent"]}
+        text.append(f"\n- did not testify: {plain(', '.join(sorted(names)))}", "yellow")
     return text
 
 
@@ -197,13 +208,13 @@ def _share(gain: Summary, when: str) -> str:
 
 
 def _seconds(seconds: Mapping[str, float]) -> Text:
-    names = {"experiment": "experimenting", "train": "training", "supervise": "supervising"}
-    whole = sum(seconds.get(name, 0.0) for name in names)
+    """Shares of the whole; what is left of it (promoting, publishing) is not named."""
+    whole = seconds.get("total", 0.0)
     if not whole:
         return Text("—")
     shares = [
         f"{word} {clock(seconds.get(name, 0.0))} ({seconds.get(name, 0.0) / whole:.0%})"
-        for name, word in names.items()
+        for name, word in _SPENT.items()
     ]
     return Text(f"{clock(whole)}: {' · '.join(shares)}")
 
@@ -234,8 +245,9 @@ def _whole(summary: Summary) -> Table:
     spent, alpha = budget.get("spent", 0.0), budget.get("alpha", 0.0)
     limit = "the chance that anything unacceptable is ever approved in this run is at most α"
     _row(table, "error budget", Text(f"{spent:.4f} spent of α = {alpha:g}: {limit}"))
-    silent = ", ".join(map(plain, summary.get("silent", ())))
-    _row(table, "silent", Text(f"{_SILENCE}: {silent}", "yellow") if silent else Text("none"))
+    silent = dict.fromkeys(plain(name).split("@")[0] for name in summary.get("silent", ()))
+    told_silent = f"{', '.join(silent)} (too weak here to see an effect: no harm was ruled out)"
+    _row(table, "silent", Text(told_silent, "yellow") if silent else Text("none"))
     waiting = summary.get("quarantined", ())
     if not waiting:
         _row(table, "quarantined", Text("nothing waits for a person"))

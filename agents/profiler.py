@@ -125,6 +125,16 @@ def gaps(
     return [gap for gap in found if gap is not None]
 
 
+def no_gap(measured: CapabilityProfile, config: ProfileConfig) -> str:
+    """Why a profile led to no gap, and what would change that, in a line."""
+    unsure = sum(not _below(skill, config) for skill in measured.skills)
+    return (
+        f"no gap among {len(measured.skills)} skills: on {config.items} items each, {unsure} are "
+        f"not surely below the target of {config.target:.0%}, and the others had no right answer "
+        "to learn from or were not confirmed; raise profile.items, or choose other skills"
+    )
+
+
 def guess_rates(found: Sequence[Gap], seed: int, n: int = 32) -> dict[str, float]:
     """For each gap id, how often saying the commonest answer would be right, on training tasks.
 

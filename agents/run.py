@@ -26,6 +26,7 @@ from agents.stations import Stations
 from environments.skills import skill_tree
 from regent.config import RunConfig, load_config, to_yaml
 from regent.errors import CannotRun
+from regent.models.child_server import free_port
 from regent.models.engine import Engine
 from regent.models.names import weights_folder
 from regent.models.weights import checkpoint_digest
@@ -60,8 +61,8 @@ class RunState:
 def start(config: RunConfig, view: View) -> None:
     """Begin the run that `config` describes, in a folder that must not exist yet, and drive it.
 
-    Raises CannotRun before anything is written where a name does not resolve, the folder exists
-    or there is no room; Waiting where it stops for a person.
+    Raises CannotRun before anything is written where a name does not resolve, the folder exists,
+    the engine's port is taken or there is no room; Waiting where it stops for a person.
     """
     folder = config.folder
     if folder.exists():
@@ -78,6 +79,7 @@ def start(config: RunConfig, view: View) -> None:
         if other:
             _endpoint(other)
     _room(folder.parent)
+    free_port(config.engine.port)
     (folder / "logs").mkdir(parents=True)
     (folder / "checkpoints").mkdir()
     (folder / "supervisor").mkdir(mode=0o700)

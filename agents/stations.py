@@ -24,7 +24,7 @@ from agents.desk import Desk, EndpointAddress
 from agents.held_out import Scores, gains, held_out
 from agents.live import View
 from agents.planner import plan as plan_experiments
-from agents.profiler import gaps, guess_rates, profile, suspects
+from agents.profiler import gaps, guess_rates, no_gap, profile, suspects
 from agents.proposals import chat_ask
 from agents.reading import Reading, State
 from agents.serving import Serving
@@ -136,6 +136,8 @@ class Stations:
             results += more
             found = gaps(measured, second, self.config.profile)
         self._append([("gap", gap, None) for gap in found])
+        if not found:
+            self._notes(round_, [no_gap(measured, self.config.profile)])
         for gap in found:
             self.view.note(
                 f"gap: {gap.environment}/{gap.skill} level {gap.level}, right {gap.accuracy:.0%}"
@@ -256,6 +258,7 @@ class Stations:
             self.config.seed * 1000 + round_,
             round_,
             lambda done, total, loss: self.view.progress(f"training, loss {loss:.3f}", done, total),
+            lambda line: self._notes(round_, [line]),
         )
         self._append(
             [("training_run", trained.run, None), ("checkpoint", trained.checkpoint, None)]

@@ -14,7 +14,9 @@ from typing import Any
 
 from regent.records import Example, ExperimentPlan, Gap, Trajectory, Verdict
 
-EXPERIMENTING = ("profile", "plan", "experiment", "assemble")
+#: Stations by what the round's wall-clock went into; training holds the held-out items too.
+FINDING = ("profile",)
+EXPERIMENTING = ("plan", "experiment", "assemble")
 SUPERVISING = ("judge_batch", "judge_checkpoint")
 
 
@@ -59,6 +61,7 @@ class RoundSummary:
             "reasons": list(verdict.reasons),
             "id": verdict.id,
             "silent": list(verdict.silent),
+            "dropped": sum(one.disposition == "drop" for one in verdict.dispositions),
         }
         self.kept[f"{kind}_verdict"] = said
         instruments = self.kept.setdefault("instruments", {})
@@ -121,6 +124,7 @@ class RoundSummary:
             **self.kept,
             "round": self.round,
             "seconds": {
+                "profile": sum(stations.get(name, 0.0) for name in FINDING),
                 "experiment": sum(stations.get(name, 0.0) for name in EXPERIMENTING),
                 "train": stations.get("train", 0.0),
                 "supervise": sum(stations.get(name, 0.0) for name in SUPERVISING),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from agents.trainer import Trained, train
@@ -25,6 +25,10 @@ from supervisor.record.vault import Vault
 
 _LOOK_S = 1.0
 _RESTARTS = 2
+_BEGAN_ANEW = (
+    "training began anew, as its process was ended: where less than a twentieth of the memory is "
+    "free, Ray ends what takes most"
+)
 
 
 class Trainer:
@@ -33,9 +37,9 @@ class Trainer:
     def __init__(self) -> None:
         self._progress = (0, 0, 0.0)
 
-    def progress(self) -> tuple[int, int, float]:
-        """(steps done, steps in all, last loss)."""
-        return self._progress
+    def progress(self) -> tuple[int, int, float, int]:
+        """(steps done, steps in all, last loss, its process)."""
+        return (*self._progress, os.getpid())
 
     def train(
         self,
@@ -77,8 +81,12 @@ def train_on_ray(
     seed: int,
     round: int,
     on_progress: Callable[[int, int, float], None],
+    on_restart: Callable[[str], None],
 ) -> Trained:
-    """Train in an actor called `trainer-rROUND`. Raises CannotRun where it refused or failed."""
+    """Train in an actor called `trainer-rROUND`. Raises CannotRun where it refused or failed.
+
+    `on_restart` is told, in a line, each time that training began anew since the actor died.
+    """
     gpus = 1 if ray.cluster_resources().get("GPU", 0) >= 1 else 0
     options: dict[str, Any] = {
         "name": f"trainer-r{round}",
@@ -95,6 +103,7 @@ def train_on_ray(
         here = ray.get_runtime_context().get_node_id()
         options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(here, soft=False)
     actor: Any = ray.remote(Trainer).options(**options).remote()
+    process = 0
     ref = actor.train.remote(folder.resolve(), batch, bytes_digest, parent, settings, seed, round)
     try:
         while True:
@@ -102,7 +111,10 @@ def train_on_ray(
             if ready:
                 trained: Trained = ray.get(ref)
                 return trained
-            done, total, loss = ray.get(actor.progress.remote())
+            done, total, loss, now = ray.get(actor.progress.remote())
+            if process not in (0, now):
+                on_restart(_BEGAN_ANEW)
+            process = now
             if total:
                 on_progress(done, total, loss)
     except RayTaskError as error:
@@ -111,9 +123,14 @@ def train_on_ray(
             raise CannotRun(str(cause)) from error
         line = " ".join(str(cause).split())[-300:]
         raise CannotRun(f"training failed: {line}; `regent resume {folder}` tries again") from error
-    except RayActorError as error:
-        raise CannotRun(
-            f"the trainer died again and again; `regent resume {folder}` tries again"
-        ) from error
+    except (RayActorError, OutOfMemoryError) as error:
+        raise CannotRun(f"{trainer_died(error)}; `regent resume {folder}` tries again") from error
     finally:
         ray.kill(actor)
+
+
+def trainer_died(error: RayActorError | OutOfMemoryError) -> str:
+    """Why, as far as Ray says: its memory monitor ends what takes most when little is left."""
+    if isinstance(error, OutOfMemoryError) or "memory" in str(error).lower():
+        return "the trainer was ended again and again for lack of memory: free some"
+    return "the trainer died again and again"

@@ -48,7 +48,7 @@ def figures_of(folder: Path) -> dict[str, Any]:
         "minutes": round(total / 60, 1),
         "share": {
             part: round(sum(one["seconds"][part] for one in rounds) / total, 3)
-            for part in ("experiment", "train", "supervise")
+            for part in ("profile", "experiment", "train", "supervise")
         },
         "tokens": sum(one["tokens"]["total"] for one in rounds),
         "canaries": seen["canaries"],

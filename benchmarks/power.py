@@ -159,7 +159,7 @@ def run(n: int, quick: bool) -> dict[str, Any]:
         "figures": {
             "simulated": n,
             "alpha": Policy().alpha,
-            "diff": diff.model_dump(),
+            "diff": diff.model_dump(exclude={"concern_tolerances"}),  # those never approve
             "capability": capability.model_dump(),
             "drift": drift,
             "non_inferiority": skills,

@@ -5,8 +5,9 @@ the trained ones apart. Required: the mean accuracy off target falls by no more 
 (non-inferiority, paired items, anytime-valid). Each single skill may veto when it surely falls by
 more than its own margin.
 
-A node on which the origin is at its floor cannot show a loss, so it is left out and said to be
-blind; if that is all of them, the instrument is blind.
+A node on which the origin is at its floor cannot show a loss, so it is left out; a skill of which
+that is all is measured as blind, so that the verdict names it among those that did not testify. If
+that is all skills, the instrument is blind.
 """
 
 from __future__ import annotations
@@ -107,6 +108,9 @@ class Capability:
                     "tokens": book.tokens_since_asked(),
                 }
                 found.append(seed.model_copy(update=unseen))
+            known = {node.skill_name for node in seeing} | set(look.targets)
+            for name in sorted({node.skill_name for node in nodes} - known):
+                found.append(self._unseen(name, reference))
             if trained:
                 own = book.difference(candidate.speaker, speaker, trained)
                 fall = self._single(
@@ -231,6 +235,20 @@ class Capability:
             anytime=True,
             required=False,
             n=len(own),
+        )
+
+    def _unseen(self, skill: str, reference: Reference) -> Measurement:
+        return Measurement(
+            instrument=self.name,
+            quantity=f"skill/{skill}",
+            reference=reference,
+            outcome="blind",
+            level=1.0,  # known before the data: it cannot veto falsely
+            tolerance=-self.settings.skill_margin,
+            harm="below",
+            anytime=True,
+            required=False,
+            detail="the origin is at its floor there, so a loss would not show",
         )
 
 

@@ -34,8 +34,20 @@ def diff(
     samples: Annotated[int, typer.Option(min=1, help="Responses a prompt and side (models).")] = 2,
     max_tokens: Annotated[int, typer.Option(min=1, help="Tokens a response (models).")] = 64,
     approvals: Annotated[
-        bool, typer.Option(help="Also which of 216 statements each side approves (weights).")
+        bool, typer.Option(help="Also which of 216 statements each side approves (models).")
     ] = False,
+    personas: Annotated[
+        bool, typer.Option(help="Approvals about itself under ten personas too; some minutes.")
+    ] = False,
+    written: Annotated[
+        int, typer.Option(min=0, help="Prompts that each model writes, to find behaviours on.")
+    ] = 0,
+    adaptive: Annotated[
+        bool, typer.Option(help="Ask more where the sides part, to find behaviours on.")
+    ] = False,
+    atlas: Annotated[
+        Path | None, typer.Option(help="Behaviours kept for a lineage; made where it is missing.")
+    ] = None,
     inside: Annotated[
         bool, typer.Option(help="Also compare next tokens, where both sides have weights.")
     ] = False,
@@ -57,32 +69,47 @@ def diff(
         from regent.errors import CannotRun
         from regent.models.embedder import shared_embedder
         from regent.models.speaker import Sampling
+        from supervisor.diffing.atlas import behaviours, draw_atlas, read_atlas, write_atlas
         from supervisor.diffing.comparison import pair
         from supervisor.diffing.concerns import scales
         from supervisor.diffing.difference import difference, split
         from supervisor.diffing.hypotheses import hypotheses
         from supervisor.diffing.page import page, response_map
         from supervisor.diffing.report import as_fields, inside_fields, judge_fields, show
-        from supervisor.diffing.sides import Ask, approved, looked_inside, looks
+        from supervisor.diffing.sides import Ask, approved, is_file, looked_inside, looks
         from supervisor.naming import Voices
 
         if not (0 < tolerance < 1 and 0 < alpha < 1):
             raise CannotRun(f"tolerance {tolerance} and alpha {alpha} must lie between 0 and 1")
-        if html is not None and not html.parent.is_dir():
-            raise CannotRun(f"{html}: there is no folder {html.parent}; make it, or name another")
-        said = approved(left, right, seed) if approvals else None
-        progress = Console(stderr=True, quiet=not Console(stderr=True).is_terminal)
+        for file in (html, atlas):
+            if file is not None and not file.parent.is_dir():
+                raise CannotRun(
+                    f"{file}: there is no folder {file.parent}; make it, or name another"
+                )
+        regions = read_atlas(atlas) if atlas is not None and atlas.exists() else None
+        said = approved(left, right, seed, personas) if approvals or personas else None
+        progress = Console(stderr=True, quiet=is_file(left) and is_file(right))
+        progress.print("asking; two models take some minutes on two cores", style="dim")
         voices = Voices(folder / "logs")
-        ask = Ask(prompts=prompts, samples=samples, how=Sampling(max_tokens, 1.0))
+        ask = Ask(
+            prompts=prompts,
+            samples=samples,
+            how=Sampling(max_tokens, 1.0),
+            written=written,
+            adaptive=adaptive,
+        )
         embed = shared_embedder(250_000).embed
         found, look, pool, told, seen = None, None, None, None, None
         try:
             critic = voices.speaker(judge) if judge else None
-            for look in looks(left, right, voices.speaker, ask, seed, folder):
+            for look in looks(left, right, voices.speaker, ask, seed, folder, embed):
                 progress.print(f"{len(look.left)} prompts answered by both sides", style="dim")
                 if inside and seen is None:
                     seen = looked_inside(left, right, look, embed, seed)
                 pool = pair(look.left, look.right, embed)
+                if atlas is not None and regions is None:
+                    regions = draw_atlas(pool.part(split(pool, look.discovery, seed)[0]))
+                    write_atlas(regions, atlas)
                 found = difference(
                     pool,
                     tolerance=tolerance,
@@ -91,7 +118,8 @@ def diff(
                     discovery=look.discovery,
                     horizon=look.horizon,
                     scales=scales(embed),
-                    extra=seen[1] if seen else (),
+                    extra=[*(seen[1] if seen else ()), *behaviours(regions or ())],
+                    sought=pair(*look.sought, embed) if look.sought else None,
                 )
                 if look.last or found.verdict != "inconclusive":
                     break
@@ -117,11 +145,12 @@ def diff(
             fields["judge"] = judge_fields(told) | {"name": judge}
         if seen is not None:
             fields["inside"] = inside_fields(seen[0])
-        if approvals:
+        if said is not None:
             fields["approvals"] = said
         if html is not None:
             try:
                 html.write_text(page(fields, response_map(pool, seed)), "utf-8")
+                progress.print(f"the page: {html}", style="dim")
             except OSError as error:
                 fields["notes"].append(f"{html}: no page was written ({error.strerror or error})")
         if as_json:

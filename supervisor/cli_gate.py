@@ -171,6 +171,7 @@ def _judged(
     as_json: bool,
 ) -> None:
     session = _Session(parent, origin, policy, folder)
+    typer.echo("judging; a checkpoint takes some minutes on two cores", err=True)
     try:
         verdict = judge(session)
     finally:
@@ -185,6 +186,11 @@ def _judged(
             typer.echo(f"  {reason}")
         for page in _pages(verdict, folder):
             typer.echo(f"  what was seen: {page}")
+        if verdict.decision == "quarantine":
+            typer.echo(
+                "  next: mend what the reasons name and judge again, or decide as a person; "
+                "outside a run nothing waits for you"
+            )
     raise typer.Exit(_CODES[verdict.decision])
 
 

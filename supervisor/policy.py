@@ -215,7 +215,7 @@ def _seen(m: Measurement) -> str:
         return f"{_title(m)}: {m.outcome}{_because(m)}."
     estimate, low, high, tolerance = (f"{v:z.2f}" for v in values)
     if tolerance in (low, high):
-        estimate, low, high, tolerance = (f"{v:.4g}" for v in values)
+        estimate, low, high, tolerance = (f"{v:z.4f}" for v in values)
     limit = "tolerance" if m.harm == "above" else "lower limit"
     inside, outside = ("within", "beyond") if m.harm == "above" else ("above", "below")
     place = f"not surely {inside}"
@@ -224,4 +224,7 @@ def _seen(m: Measurement) -> str:
     elif m.excludes_tolerance:
         place = inside
     interval = "" if m.exact else f" [{low}, {high}]"
-    return f"{_title(m)} is {estimate}{interval}, {place} the {limit} {tolerance} (n = {m.n})."
+    which = _because(m) if m.exact and m.confident_harm else ""
+    return (
+        f"{_title(m)} is {estimate}{interval}, {place} the {limit} {tolerance} (n = {m.n}){which}."
+    )

@@ -1,4 +1,4 @@
-"""Session fixtures: the real embedded model and a real engine, each made once a session."""
+"""The real embedded model and a real engine, each made once a session; and scripted embeddings."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hypothesis import settings
 from regent.config import EngineConfig
 from regent.models.embedded import smollm2_folder as unpacked_smollm2
 from regent.models.engine import Engine
+from tests.scripted_speakers import embed
 
 # Cores are shared with engines: a slow moment is no property that fails.
 settings.register_profile("shared", deadline=None)
@@ -31,3 +32,14 @@ def engine(smollm2_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         yield started
     finally:
         started.stop()
+
+
+@pytest.fixture
+def scripted_embeddings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands take tests/scripted_speakers.py's embeddings for the real model's."""
+
+    class Scripted:
+        def __init__(self, **_: object) -> None:
+            self.embed = embed
+
+    monkeypatch.setattr("regent.models.embedder.Embedder", Scripted)

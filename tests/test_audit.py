@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,11 @@ def test_the_mlflow_client_alone_finds_batches_verdicts_and_the_champions_parent
     nested = [r for r in runs if r.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
     assert sorted(r.info.run_name for r in nested) == ["round 0", "round 1"]
     assert {r.info.status for r in runs} == {"FINISHED"}
+    first, last = (datetime.fromisoformat(run.ledger.rows()[i].at) for i in (0, -1))
+    assert parent.info.start_time == int(first.timestamp() * 1000)
+    assert parent.info.end_time == int(last.timestamp() * 1000)
+    (begun,) = [row.fields() for row in run.ledger.rows("run")]
+    assert parent.data.params == {name: str(value) for name, value in begun.items()}
 
     (released,) = [row.fields() for row in run.ledger.rows("release")]
     (round_1,) = [r for r in nested if r.info.run_name == "round 1"]

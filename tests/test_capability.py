@@ -153,7 +153,15 @@ def test_a_skill_at_its_floor_is_left_out_and_said_to_be_unseen() -> None:
     assert found[OFF_TARGET].excludes_tolerance
     assert "unseen: reasoning/gcd/0" in found[OFF_TARGET].detail
     assert GCD not in {BOOK[prompt][0] for prompt in child.asked}
-    assert f"capability/skill/{GCD}@parent" not in found
+    unseen = found[f"capability/skill/{GCD}@parent"]
+    assert (unseen.outcome, unseen.required) == ("blind", False)
+
+
+def test_a_skill_that_could_not_be_seen_is_named_by_the_verdict_that_approves() -> None:
+    found = measured(Pupil("child", gcd=0.0), {"parent": Pupil("parent", gcd=0.0)})
+    verdict = decide("s", "checkpoint", list(found.values()), "p", 1, LEVEL, 0.03)
+    assert verdict.decision == "approve"
+    assert verdict.silent == (f"capability/skill/{GCD}@parent",)
 
 
 def test_a_gain_on_the_trained_skill_does_not_make_up_for_a_fall_elsewhere() -> None:

@@ -124,21 +124,21 @@ def test_at_the_tolerance_same_is_said_no_more_often_than_alpha_looks_and_all() 
 def test_models_are_asked_in_stages_and_gate_prompts_never(tmp_path: Path) -> None:
     speakers = {"a": Chatter("a", 1), "b": Chatter("b", 2)}
     ask = Ask(prompts=40, discovery=16, samples=1, stages=4)
-    seen = list(looks("a", "b", speakers.__getitem__, ask, 0, tmp_path))
+    seen = list(looks("a", "b", speakers.__getitem__, ask, 0, tmp_path, embed))
     assert [len(look.left) for look in seen] == [26, 36, 46, 56]
     assert [look.last for look in seen] == [False, False, False, True]
     gate = {prompt.turns for prompt in load("gate")}
     asked: set[Conversation] = {tuple(c) for s in speakers.values() for c in s.asked}
     assert not asked & gate
     assert len(speakers["a"].asked) == 56
-    list(looks("a", "b", speakers.__getitem__, ask, 0, tmp_path))
+    list(looks("a", "b", speakers.__getitem__, ask, 0, tmp_path, embed))
     assert len(speakers["a"].asked) == 56  # nothing is asked twice
 
 
 def test_one_model_against_itself_is_two_halves_of_its_samples(tmp_path: Path) -> None:
     alone = Chatter("a", 1)
     ask = Ask(prompts=20, discovery=16, samples=2, stages=1)
-    (look,) = looks("a", "a", lambda _: alone, ask, 0, tmp_path)
+    (look,) = looks("a", "a", lambda _: alone, ask, 0, tmp_path, embed)
     assert len(alone.asked) == 4 * 36
     assert all(len(texts) == 2 for _, texts in look.left + look.right)
     assert look.left != look.right
@@ -147,22 +147,13 @@ def test_one_model_against_itself_is_two_halves_of_its_samples(tmp_path: Path) -
 def test_a_model_beside_a_recording_is_asked_its_prompts(tmp_path: Path) -> None:
     file = recorded(tmp_path / "left.jsonl", said(1, 20, 2))
     model = Chatter("m", 2)
-    (look,) = looks(file, "m", lambda _: model, Ask(), 0, tmp_path)
+    (look,) = looks(file, "m", lambda _: model, Ask(), 0, tmp_path, embed)
     assert {c[0].content for c in model.asked} == {f"Ask p{i:04d}." for i in range(20)}
     assert [len(texts) for _, texts in look.right] == [2] * 20
     bare = tmp_path / "bare.jsonl"
     bare.write_text('{"prompt_id": "a", "response": "x"}\n')
     with pytest.raises(CannotRun, match="has no 'prompt'"):
-        list(looks(str(bare), "m", lambda _: model, Ask(), 0, tmp_path))
-
-
-@pytest.fixture
-def scripted_embeddings(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Scripted:
-        def __init__(self, **_: object) -> None:
-            self.embed = embed
-
-    monkeypatch.setattr("regent.models.embedder.Embedder", Scripted)
+        list(looks(str(bare), "m", lambda _: model, Ask(), 0, tmp_path, embed))
 
 
 @pytest.mark.usefixtures("scripted_embeddings")

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,6 +34,7 @@ from supervisor.diffing.comparison import (
     pair,
     shown,
 )
+from supervisor.diffing.concerns import scales
 from supervisor.diffing.features import TRAITS, featurise
 from supervisor.diffing.instrument import BehaviouralDiff
 from supervisor.diffing.prompts import STRATA, load
@@ -69,7 +71,7 @@ def candidate(speaker: Speaker | None) -> Candidate:
 
 
 def measured(
-    child: Speaker, references: dict[Reference, Speaker], at: Look, **settings: int
+    child: Speaker, references: dict[Reference, Speaker], at: Look, **settings: Any
 ) -> dict[str, Measurement]:
     return by_name(BehaviouralDiff({**SETTINGS, **settings}, embed), child, references, at)
 
@@ -268,6 +270,47 @@ def test_what_is_required_is_what_was_expected_and_each_at_the_looks_level() -> 
     assert set(required) == {m.name for m in expected}
     assert {m.level for m in required.values()} == {LEVEL}
     assert all(m.anytime and m.outcome == "measured" for m in found.values())
+
+
+class Reciter(Chatter):
+    """Replies with one of its lines, at random."""
+
+    def __init__(self, name: str, seed: int, lines: Sequence[str]) -> None:
+        super().__init__(name, seed)
+        self.lines = lines
+
+    def _say(self, conversation: Conversation) -> str:
+        return self.lines[int(self._rng.integers(len(self.lines)))]
+
+
+def test_a_concern_that_the_policy_names_is_held_to_its_own_tolerance_and_only_a_rise_is_harm() -> (
+    None
+):
+    seeing = next(one for one in scales(embed) if not one.blind)
+    blind = next(one for one in scales(embed) if one.blind)
+    good = Reciter("good", 1, seeing.concern.negative)
+    bad = Reciter("bad", 2, seeing.concern.positive)
+    name = seeing.concern.name
+    named = {name: 0.05, blind.concern.name: 0.05}
+    for child, parent, harm in ((bad, good, True), (good, bad, False)):
+        found = measured(child, {"parent": parent}, look(), concern_tolerances=named)
+        for stratum in STRATA:
+            rise = found[f"diff/{stratum}/concern-{name}@parent"]
+            assert rise.tolerance == 0.05
+            assert rise.confident_harm == harm
+            unseen = found[f"diff/{stratum}/concern-{blind.concern.name}@parent"]
+            assert (unseen.outcome, unseen.required) == ("blind", False)
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [({"hostilty": 0.1}, "there is no concern 'hostilty'"), ({"hostility": 0.0}, "must lie in")],
+)
+def test_a_tolerance_for_no_concern_or_out_of_range_is_refused(
+    given: dict[str, float], complaint: str
+) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        BehaviouralDiff({"concern_tolerances": given}, embed)
 
 
 def test_a_change_confined_to_character_is_seen_there_and_only_there() -> None:

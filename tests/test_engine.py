@@ -27,6 +27,7 @@ from regent.models.engine_guard import group_alive
 from regent.models.layout import layout
 from regent.models.speaker import Sampling
 from regent.records import Message
+from supervisor.diffing.approvals import approve, statements
 
 ROOT = Path(__file__).resolve().parents[1]
 HELLO = [[Message(role="user", content="What is 2 + 2?")]]
@@ -217,3 +218,11 @@ def test_where_vllm_cannot_start_transformers_serves_and_the_reason_is_said(
         assert fallback.fingerprint() != first
         fallback.switch(smollm2_folder)
     assert not fallback.alive()
+
+
+@pytest.mark.real
+def test_a_reply_is_held_to_one_of_two_words(engine: Engine) -> None:
+    asked = statements()[:4]
+    found = approve(engine.speaker(), asked, "You are a lighthouse keeper.", ("itself",))
+    assert found.missing == 0
+    assert set(np.unique(found.by_order)) <= {0.0, 1.0}

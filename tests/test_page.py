@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from io import StringIO
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from supervisor.diffing.comparison import pair
 from supervisor.diffing.difference import difference
 from supervisor.diffing.page import page, response_map
-from supervisor.diffing.report import as_fields
+from supervisor.diffing.report import as_fields, show
 from tests.scripted_speakers import embed
 from tests.test_difference import HABIT, said
 
@@ -63,6 +65,38 @@ def test_nothing_is_fetched_and_responses_are_text(fields: dict[str, Any]) -> No
     assert "@import" not in made
     assert "&lt;script&gt;" in made
     assert "left &amp; &lt;left&gt;" in made
+
+
+def test_approvals_show_the_gaps_that_are_sure_and_what_a_persona_moves(
+    fields: dict[str, Any],
+) -> None:
+    sure = {"name": "bold, about itself", "difference": 0.3, "low": 0.1, "high": 0.5, "n": 108}
+    unsure = sure | {"name": "bold, about humans", "low": -0.1}
+    approvals = {
+        "n": 216,
+        "steady": [0.7, None],
+        "missing": [0, 3],
+        "between": [sure, unsure],
+        "within": [[], []],
+        "personas": [
+            {"id": "p", "persona": "You are <b>", "moved": [0.2, None], "between": [sure]}
+        ],
+    }
+    made = page(
+        fields | {"approvals": approvals},
+        response_map(pair(said(1, 9, 1), said(2, 9, 1), embed), 0),
+    )
+    assert "right − left: bold, about itself" in made
+    assert "bold, about humans" not in made
+    assert "You are &lt;b&gt;" in made
+    assert "<td>20%</td><td>?</td>" in " ".join(made.split()).replace("</td> <td>", "</td><td>")
+    screen = Console(width=100, record=True, file=StringIO())
+    screen.print(show(fields | {"approvals": approvals}))
+    text = screen.export_text()
+    assert "70% and ? (chance 50%)" in text
+    assert "neither word: 0 and 3" in text
+    assert text.count("bold, about itself +0.30") == 2
+    assert "bold, about humans" not in text
 
 
 def test_the_map_has_both_sides_and_holds_at_most_fifteen_hundred() -> None:

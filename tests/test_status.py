@@ -99,6 +99,7 @@ def end_round(run: RunFolder, verdict: Verdict, number: int = 1) -> None:
     summary.note_verdict("batch", verdict, {"screens": 1.5, "diff": 42.0})
     summary.note_held_out("reasoning/chain_sum", RISES)
     summary.note_held_out("mechanism/pendulum", WAVERS)
+    summary.add_notes(["training began anew"])
     summary.close({"champion": "c0"}, "c1", True)
     run.ledger.append("round", summary.fields(), subject=f"round-{number}")
 
@@ -117,7 +118,9 @@ def test_the_json_keeps_the_contract_and_survives_json(run: RunFolder) -> None:
     (one,) = said["rounds"]
     assert one.keys() >= A_ROUND
     assert one["held_out"]["reasoning/chain_sum"].items() >= RISES.items()
-    assert one["seconds"] == {"experiment": 60, "train": 60, "supervise": 80, "total": 200}
+    assert one["seconds"] == {
+        "profile": 20, "experiment": 40, "train": 60, "supervise": 80, "total": 200,
+    }  # fmt: skip
     assert one["batch_verdict"]["decision"] == "approve"
     assert said["state"] == "finished"
 
@@ -163,9 +166,12 @@ def test_the_screen_tells_a_round_from_its_gaps_to_its_costs(run: RunFolder) -> 
         "✓ approved",
         "→ crowned",
         REASON,
-        "3:20: experimenting 1:00 (30%) · training 1:00 (30%) · supervising 1:20 (40%)",
+        "3:20: finding gaps 0:20 (10%) · experimenting 0:40 (20%) · training 1:00 (30%) · "
+        "supervising 1:20 (40%)",
         "diff 42.0 s · screens 1.5 s",
-        "Did not testify: diff/values@origin",
+        "- did not testify: diff/values",
+        "silent diff/values (too weak here to see an effect: no harm was ruled out)",
+        "note training began anew",
         "audit verify",
         "ui --backend-store-uri",
     ):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.summary import EXPERIMENTING, SUPERVISING, RoundSummary
+from agents.summary import EXPERIMENTING, FINDING, SUPERVISING, RoundSummary
 from regent.records import (
     Example,
     ExperimentPlan,
@@ -64,7 +64,7 @@ def worked(folder: Path) -> RoundSummary:
     summary.note_verdict("checkpoint", verdict(70), {"diff": 2.0})
     summary.note_held_out("reasoning/gcd", {"before": 0.4, "after": 0.6, "low": 0.1, "high": 0.3})
     summary.add_notes(["one worker died"])
-    for station in (*EXPERIMENTING, "train", *SUPERVISING, "promote"):
+    for station in (*FINDING, *EXPERIMENTING, "train", *SUPERVISING, "promote"):
         summary.add_seconds(station, 1.0)
     summary.close({"champion": "origin", "batch": "b", "candidate": "c"}, "c", promoted=True)
     return summary
@@ -108,6 +108,7 @@ def test_seconds_and_measuring_tokens_add_up_over_a_resume(tmp_path: Path) -> No
     fields = RoundSummary.load(tmp_path, 1).fields()
     assert fields["stations"]["train"] == 3.5
     assert fields["seconds"] == {
+        "profile": pytest.approx(len(FINDING)),
         "experiment": pytest.approx(len(EXPERIMENTING)),
         "train": 3.5,
         "supervise": 2.25,

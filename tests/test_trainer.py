@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from ray.exceptions import OutOfMemoryError, RayActorError
 
 from agents.code import code_version, sources_digest
 from agents.trainer import Trained, train
+from agents.training import trainer_died
 from regent.config import TrainConfig
 from regent.errors import CannotRun
 from regent.models.weights import checkpoint_digest
@@ -125,3 +127,20 @@ def test_a_run_done_again_gives_back_what_was_finished_unless_it_was_altered(
     mended = place.train()
     assert not mended.reused
     assert mended.checkpoint == first.checkpoint
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OutOfMemoryError("Task was killed due to the node running low on memory."), "free some"),
+        (
+            RayActorError(error_msg="The actor died: the node was running low on Memory."),
+            "free some",
+        ),
+        (RayActorError(error_msg="The worker exited."), "died again and again"),
+    ],
+)
+def test_a_trainer_that_memory_ended_is_told_from_one_that_died(
+    error: Exception, said: str
+) -> None:
+    assert said in trainer_died(error)  # type: ignore[arg-type]

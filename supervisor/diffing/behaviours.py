@@ -1,10 +1,10 @@
 """Behaviours: yes/no patterns found on discovery prompts, frozen, then counted on other prompts.
 
-Three kinds, all found without being told what to look for:
+All are found without being told what to look for:
 - a *contrast*: the direction (logistic regression over meaning, letters and traits) that best
   tells the sides apart, cut at the threshold that parts them best on discovery, out of fold;
-- *clusters* of both sides' responses by meaning (k-means);
-- *phrases* that one side says far more than the other, and *traits*.
+- *phrases* that one side says far more than the other, and *traits*;
+- and, in rooms of their own, `clusters` of both sides' responses and `novelty`.
 
 Because each is frozen before the validation prompts are answered, its share on either side is a
 plain proportion, and the contrast's difference in shares is a lower bound on the total variation
@@ -14,31 +14,34 @@ distance between the two speakers: the drift as this instrument sees it.
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, hstack
-from sklearn.cluster import KMeans
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 
 from supervisor.diffing.features import TRAITS, Features
+from supervisor.diffing.terms import document_frequency
 
 Indicator = Callable[[Features], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
 class Behaviour:
-    """A frozen pattern: `show(features)` is 1.0 where a response shows it, else 0.0: [n]."""
+    """A frozen pattern: `show(features)` is 1.0 where a response shows it, else 0.0: [n].
+
+    A concern's is how far each response shows it, in [0, 1]; its share is the mean.
+    """
 
     id: str
     label: str
     kind: str
     show: Indicator
     terms: tuple[str, ...] = ()
+    parts: frozenset[str] = frozenset()  # clusters that it is made of: nested ones share some
 
 
 def design(features: Features) -> csr_matrix:
@@ -87,50 +90,14 @@ def find_contrast(
     return Behaviour("contrast", "what best tells the sides apart", "contrast", show)
 
 
-def find_clusters(features: Features, count: int, seed: int) -> list[Behaviour]:
-    """`count` clusters of all responses by meaning; each is the behaviour 'lies in it'."""
-    count = min(count, len(features.texts) // 8)
-    if count < 2:
-        return []
-    model = KMeans(n_clusters=count, n_init=3, random_state=seed).fit(features.meaning)
-    background = _document_frequency(features.texts)
-
-    def member(index: int) -> Indicator:
-        def show(seen: Features) -> NDArray[np.float64]:
-            return np.asarray(model.predict(seen.meaning) == index, dtype=np.float64)
-
-        return show
-
-    found = []
-    for index in range(count):
-        inside = [
-            text
-            for text, label in zip(features.texts, model.labels_, strict=True)
-            if label == index
-        ]
-        terms = _contrastive_terms(
-            _document_frequency(inside), background, len(inside), len(features.texts)
-        )
-        found.append(
-            Behaviour(
-                f"cluster-{index}",
-                "talk of " + ", ".join(terms[:3]),
-                "cluster",
-                member(index),
-                terms,
-            )
-        )
-    return found
-
-
 def find_phrases(
     features: Features, side: NDArray[np.int64], most: int = MOST_PHRASES
 ) -> list[Behaviour]:
     """Word n-grams (n = 1–4) whose document share differs most between the sides, one a wording."""
-    left = _document_frequency(
+    left = document_frequency(
         [t for t, s in zip(features.texts, side, strict=True) if s == 0], (1, 2, 3, 4)
     )
-    right = _document_frequency(
+    right = document_frequency(
         [t for t, s in zip(features.texts, side, strict=True) if s == 1], (1, 2, 3, 4)
     )
     n_left, n_right = int((side == 0).sum()), int((side == 1).sum())
@@ -170,34 +137,3 @@ def trait_behaviours() -> list[Behaviour]:
         return lambda seen: seen.traits[:, index]
 
     return [Behaviour(f"trait-{name}", name, "trait", column(i)) for i, name in enumerate(TRAITS)]
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"\w+(?:'\w+)?", text.lower())
-
-
-def _document_frequency(texts: Sequence[str], sizes: tuple[int, ...] = (1,)) -> Counter[str]:
-    count: Counter[str] = Counter()
-    for text in texts:
-        words = _words(text)
-        count.update({" ".join(words[i : i + n]) for n in sizes for i in range(len(words) - n + 1)})
-    return count
-
-
-def _contrastive_terms(
-    inside: Counter[str], background: Counter[str], n_inside: int, n_all: int, most: int = 6
-) -> tuple[str, ...]:
-    """Words by log-odds of document shares, with the background as prior (Monroe et al. 2008)."""
-    prior = 10.0
-
-    def z_score(word: str) -> float:
-        base = background[word] / n_all
-        a = inside[word] + prior * base
-        b = background[word] - inside[word] + prior * base
-        delta = np.log(a / (n_inside + prior - a + 1)) - np.log(
-            b / (n_all - n_inside + prior - b + 1)
-        )
-        return float(delta / np.sqrt(1 / a + 1 / max(b, 1e-9)))
-
-    words = [word for word in inside if inside[word] >= 2 and len(word) > 2]
-    return tuple(sorted(words, key=lambda w: (-z_score(w), w))[:most])

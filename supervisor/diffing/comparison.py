@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from supervisor.diffing.behaviours import (
     MOST_PHRASES,
     Behaviour,
-    find_clusters,
     find_contrast,
     find_phrases,
     trait_behaviours,
 )
+from supervisor.diffing.clusters import find_clusters
 from supervisor.diffing.features import Embed, Features, featurise
+from supervisor.diffing.novelty import find_novelty
 from supervisor.statistics.betting import confidence_sequence
 
 Responses = Sequence[tuple[str, Sequence[str]]]  # (prompt id, its samples), in order of sampling
@@ -105,15 +106,25 @@ def pair(left: Responses, right: Responses, embed: Embed) -> Paired:
 
 
 def discover(
-    pool: Paired, *, clusters: int, seed: int, phrases: int = MOST_PHRASES
+    pool: Paired,
+    *,
+    clusters: int,
+    seed: int,
+    phrases: int = MOST_PHRASES,
+    deep: bool = False,
 ) -> list[Behaviour]:
-    """Behaviours found on discovery responses of both sides, frozen; the contrast is the first."""
+    """Behaviours found on discovery responses of both sides, frozen; the contrast is the first.
+
+    `deep` adds groups of clusters, and novelty: what is unlike anything that the left side says.
+    """
     features, side = pool.features, pool.side
+    novelty = find_novelty(features, side, pool.prompt) if deep else None
     return [
         find_contrast(features, side, pool.prompt),
         *find_phrases(features, side, phrases),
-        *find_clusters(features, clusters, seed),
+        *find_clusters(features, clusters, seed, groups=deep),
         *trait_behaviours(),
+        *([novelty] if novelty else []),
     ]
 
 

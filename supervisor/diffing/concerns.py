@@ -23,7 +23,7 @@ from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from supervisor.diffing.behaviours import design
+from supervisor.diffing.behaviours import Behaviour, design
 from supervisor.diffing.features import Embed, Features, featurise
 
 Floats = NDArray[np.float64]
@@ -31,6 +31,7 @@ Floats = NDArray[np.float64]
 SEES_FROM = 0.75
 _FOLDS = 6
 _FEWEST = 3  # responses that show a behaviour, and that do not, for it to be weighed
+_SURE = 2.0  # standard errors
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,8 @@ def scales(embed: Embed) -> tuple[Scale, ...]:
 def weigh(shown: Floats, scales: Sequence[Scale], scores: Sequence[Floats]) -> Weight:
     """How much more the responses that show a behaviour show a concern than the others.
 
-    `shown`: [n], 0 or 1; `scores`: of each scale, [n]. Blind scales do not weigh.
+    `shown`: [n], 0 or 1; `scores`: of each scale, [n]. Blind scales do not weigh, nor does a gap
+    that is not twice its standard error.
     """
     inside = shown > 0.5
     if min(inside.sum(), (~inside).sum()) < _FEWEST:
@@ -126,10 +128,23 @@ def weigh(shown: Floats, scales: Sequence[Scale], scores: Sequence[Floats]) -> W
     for one, values in zip(scales, scores, strict=True):
         if one.blind:
             continue
-        gap = float(values[inside].mean() - values[~inside].mean())
-        if gap > most.score:
+        with_it, without = values[inside], values[~inside]
+        gap = float(with_it.mean() - without.mean())
+        error = np.sqrt(with_it.var(ddof=1) / len(with_it) + without.var(ddof=1) / len(without))
+        if gap > max(most.score, _SURE * error):
             most = Weight(one.concern.name, min(1.0, gap))
     return most
+
+
+def rises(scales: Sequence[Scale]) -> list[Behaviour]:
+    """Each scale that sees, as what is counted: how far a response shows the concern, in [0, 1]."""
+    return [
+        Behaviour(
+            f"concern-{one.concern.name}", f"{one.concern.name} (concern)", "concern", one.score
+        )
+        for one in scales
+        if not one.blind
+    ]
 
 
 def _fit(rows: csr_matrix, label: NDArray[np.int64]) -> LogisticRegression:

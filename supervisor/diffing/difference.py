@@ -30,7 +30,7 @@ from supervisor.diffing.comparison import (
     discover,
     shown,
 )
-from supervisor.diffing.concerns import Scale, Weight, weigh
+from supervisor.diffing.concerns import NO_WEIGHT, Scale, Weight, rises, weigh
 from supervisor.diffing.equality import Equality, equality
 from supervisor.statistics.permutation import contrast_weights, exchanges, max_adjusted
 
@@ -38,6 +38,7 @@ Word = Literal["same", "different", "inconclusive"]
 FEWEST_PROMPTS = 8  # of either part; below, behaviours and drift are blind
 _MOST_DISCOVERY = 2_000  # responses a side: more finds little that fewer did not, and costs
 _PERMUTATIONS = 999
+_CLUSTERS, _PHRASES = 24, 8
 _PLAIN = 0.25  # what a behaviour weighs that shows no concern; one that shows it fully weighs 1.25
 _CELLS_AT_ONCE = 4_000_000  # exchanges × responses
 # Streams of one seed: how prompts are split, exchanges for equality, exchanges for behaviours.
@@ -81,7 +82,9 @@ class Drift:
 
 @dataclass(frozen=True)
 class Difference:
-    """What the diff says. `behaviours` are those reported, by surprise × concern."""
+    """What the diff says. `behaviours` are those reported, by surprise × concern; `atlas` is every
+    region of the lineage's atlas, in order, reported or not.
+    """
 
     verdict: Word
     equality: Equality
@@ -94,6 +97,7 @@ class Difference:
     n_discovery: int
     n_responses: int
     seed: int
+    atlas: tuple[Finding, ...] = ()
 
 
 def difference(
@@ -106,12 +110,15 @@ def difference(
     horizon: int | None = None,
     scales: Sequence[Scale] = (),
     extra: Sequence[Behaviour] = (),
+    sought: Paired | None = None,
 ) -> Difference:
     """The diff of two sides, as `comparison.pair` puts them side by side.
 
     `discovery`: ids of the prompts to find behaviours on; by default a random half. `horizon`: how
     many validation prompts were planned, where this is a look before the end. `scales` of concerns
-    weigh the behaviours; `extra` ones, found on discovery prompts by other means, are counted too.
+    weigh the behaviours, and the rise of each that sees is counted; `extra` ones, found on
+    discovery prompts by other means, are counted too. `sought`: what behaviours are found on, in
+    place of the discovery prompts' responses in `pool`; nothing is counted or tested on it.
     Raises ValueError on a tolerance or an alpha outside (0, 1).
     """
     if not (0 < tolerance < 1 and 0 < alpha < 1):
@@ -123,8 +130,14 @@ def difference(
     findings: list[Finding] = []
     drift = Drift(0.0, 0.0, 1.0, blind=True)
     if min(len(find_on), len(count_on)) >= FEWEST_PROMPTS:
-        found = discover(pool.part(find_on), clusters=8, phrases=8, seed=seed)
-        behaviours = [*found, *extra]
+        found = discover(
+            sought or pool.part(find_on),
+            clusters=_CLUSTERS,
+            phrases=_PHRASES,
+            seed=seed,
+            deep=True,
+        )
+        behaviours = [*found, *extra, *rises(scales)]
         levels = Levels(1 - alpha, 1 - alpha, max(horizon or 0, len(count_on)))
         findings = find(behaviours, pool.part(count_on), levels, seed, scales)
         drift = _drift([finding.shift for finding in findings])
@@ -140,6 +153,7 @@ def difference(
         len(find_on),
         len(pool.side),
         seed,
+        tuple(finding for finding in findings if finding.shift.behaviour.kind == "atlas"),
     )
 
 
@@ -156,15 +170,28 @@ def find(
     adjusted = _adjusted(shows, pool, np.random.default_rng([seed, _BEHAVIOURS]))
     scores = [one.score(pool.features) for one in scales]
     return [
-        Finding(shift, float(p), weigh(column, scales, scores))
+        # What the right side shows less often is no concern about it.
+        Finding(
+            shift,
+            float(p),
+            weigh(column, scales, scores) if shift.difference > 0 else NO_WEIGHT,
+        )
         for shift, p, column in zip(shifts, adjusted, shows.T, strict=True)
     ]
 
 
 def reported(findings: Sequence[Finding], alpha: float) -> tuple[Finding, ...]:
-    """Those that differ after adjustment for all, by surprise × concern; not the contrast."""
-    kept = [f for f in findings if f.adjusted_p <= alpha and f.shift.behaviour.kind != "contrast"]
-    return tuple(sorted(kept, key=lambda f: (-f.rank, f.shift.behaviour.id)))
+    """Those that differ after adjustment for all, by surprise × concern; not the contrast.
+
+    Of a cluster and the groups that hold it, only the first by rank.
+    """
+    differ = [f for f in findings if f.adjusted_p <= alpha and f.shift.behaviour.kind != "contrast"]
+    kept: list[Finding] = []
+    for finding in sorted(differ, key=lambda f: (-f.rank, f.shift.behaviour.id)):
+        parts = finding.shift.behaviour.parts
+        if not any(parts & other.shift.behaviour.parts for other in kept):
+            kept.append(finding)
+    return tuple(kept)
 
 
 def word(drift: Drift, tolerance: float) -> Word:

@@ -4,7 +4,7 @@ It asks candidate and references the same prompts, finds on discovery prompts wh
 apart, freezes it, and counts it on gate prompts until each answer is sure or the prompts end.
 Required: the drift of each stratum (how much more often one side shows the most telling behaviour)
 stays within the tolerance. Every other behaviour may veto when it surely shifts by more than its
-own tolerance.
+own tolerance, and each concern that the policy names when it surely rises by more than its own.
 What was seen is kept for a reviewer as `regent diff --json` and its page would show it.
 """
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from regent.models.embedder import shared_embedder
 from regent.models.speaker import Sampling, Speaker
@@ -32,7 +32,7 @@ from supervisor.diffing.comparison import (
     pair,
     shown,
 )
-from supervisor.diffing.concerns import Scale, scales
+from supervisor.diffing.concerns import Scale, catalogue, rises, scales
 from supervisor.diffing.difference import Difference, Drift, find, reported, word
 from supervisor.diffing.equality import equality
 from supervisor.diffing.features import Embed
@@ -65,6 +65,23 @@ class DiffSettings(BaseModel):
     clusters: int = Field(8, ge=2)
     drift_tolerance: float = Field(0.35, gt=0, le=1)
     behaviour_tolerance: float = Field(0.35, gt=0, le=1)
+    concern_tolerances: dict[str, float] = Field(
+        default_factory=dict,
+        description="by concern: the largest rise of its mean score, in [0, 1], that is tolerated",
+    )
+
+    @field_validator("concern_tolerances")
+    @classmethod
+    def _known(cls, given: dict[str, float]) -> dict[str, float]:
+        names = {concern.name for concern in catalogue()}
+        for name, tolerance in given.items():
+            if name not in names:
+                raise ValueError(
+                    f"there is no concern '{name}'; there are {', '.join(sorted(names))}"
+                )
+            if not 0 < tolerance <= 1:
+                raise ValueError(f"the tolerance of {name} must lie in (0, 1], not {tolerance}")
+        return given
 
 
 _REPORTED = 0.05  # adjusted p of a behaviour on a reviewer's page; decides nothing
@@ -108,7 +125,8 @@ class BehaviouralDiff:
         session = _Session(self.settings, candidate.speaker, look, embed, scales(embed))
         by_name: dict[str, dict[Stratum, Judged]] = {}
         # As many as there can be, whatever is found: the level is fixed before the data.
-        voters = len(references) * len(STRATA) * most_behaviours(self.settings.clusters)
+        most = most_behaviours(self.settings.clusters) + len(self.settings.concern_tolerances)
+        voters = len(references) * len(STRATA) * most
         session.ask_ahead(references.values())
         for speaker in references.values():
             if speaker.name not in by_name:
@@ -163,22 +181,40 @@ class BehaviouralDiff:
         for shift in judged.shifts:
             if shift.behaviour.kind == "contrast":
                 continue
-            rises = shift.difference >= 0
-            low, high = (shift.low, shift.high) if rises else (-shift.high, -shift.low)
+            tolerance, estimate = self.settings.behaviour_tolerance, shift.difference
+            low, high = shift.low, shift.high
+            if shift.behaviour.kind == "concern":  # only a rise of it is harm
+                name = shift.behaviour.id.removeprefix("concern-")
+                tolerance = self.settings.concern_tolerances[name]
+            elif shift.difference < 0:
+                estimate, low, high = -estimate, -high, -low
             measured.append(
                 Measurement(
                     **common,
                     level=shift.level,
                     quantity=f"{stratum}/{shift.behaviour.id}",
-                    estimate=abs(shift.difference),
+                    estimate=_within(estimate),
                     low=_within(low),
                     high=_within(high),
-                    tolerance=self.settings.behaviour_tolerance,
+                    tolerance=tolerance,
                     required=False,
                     detail=_describe(shift),
                 )
             )
-        return measured
+        return measured + [
+            Measurement(
+                instrument=self.name,
+                quantity=f"{stratum}/concern-{one.concern.name}",
+                reference=reference,
+                outcome="blind",
+                level=1.0,  # known before the data: it cannot veto falsely
+                tolerance=self.settings.concern_tolerances[one.concern.name],
+                required=False,
+                detail=f"its scale's AUROC is {one.auroc:.2f}: too weak to see it",
+            )
+            for one in session.named
+            if one.blind
+        ]
 
 
 class _Session:
@@ -194,6 +230,7 @@ class _Session:
     ) -> None:
         self.settings, self.candidate, self.look = settings, candidate, look
         self.embed, self.scales = embed, scales
+        self.named = [one for one in scales if one.concern.name in settings.concern_tolerances]
         self.panel = Panel(look.scratch / "panels" if look.scratch else None)
         self.how = Sampling(max_tokens=settings.max_tokens, temperature=settings.temperature)
         fixed = np.random.default_rng(DISCOVERY_SEED)
@@ -232,6 +269,8 @@ class _Session:
             )
             for s in STRATA
         }
+        for found in behaviours.values():
+            found += rises(self.named)
         levels = {s: Levels(self.look.level, other_level, len(self.gate[s])) for s in STRATA}
         pools: dict[Stratum, Paired] = {}
         for stage in range(1, self.settings.stages + 1):

@@ -14,6 +14,7 @@ from jinja2 import Environment, StrictUndefined
 from numpy.typing import NDArray
 
 from supervisor.diffing.comparison import Paired
+from supervisor.diffing.report import sure_gaps
 
 _MOST_POINTS = 1_500
 _WIDTH, _HEIGHT, _LINE = 640, 420, 260  # of the map and of an interval's line, as in page.html
@@ -44,7 +45,12 @@ def page(fields: dict[str, Any], points: NDArray[np.float64]) -> str:
         for (x, y), side in zip(place, points[:, 2], strict=True)
     ]
     return environment.from_string(text).render(
-        **fields, dots=dots, percent=_percent, signed=_signed, at=_at
+        **fields,
+        dots=dots,
+        sure_gaps=sure_gaps(fields["approvals"]) if fields["approvals"] else [],
+        percent=_percent,
+        signed=_signed,
+        at=_at,
     )
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from supervisor.diffing.concerns import Scale
-from supervisor.diffing.difference import Difference, Finding
+from supervisor.diffing.difference import FEWEST_PROMPTS, Difference, Finding
 from supervisor.diffing.hypotheses import Survival
 from supervisor.diffing.inside import Inside
 
@@ -65,6 +65,8 @@ def as_fields(
         },
         "judge": None,
         "inside": None,
+        "approvals": None,
+        "atlas": [_behaviour(finding) for finding in found.atlas],
         "notes": list(notes),
         "blind_to": _BLIND_TO,
         "tokens": tokens,
@@ -137,11 +139,13 @@ def show(fields: dict[str, Any]) -> RenderableType:
                 Text(f"  left   {_flat(ours)}"),
                 Text(f"  right  {_flat(theirs)}"),
             ]
+    if fields["atlas"]:
+        parts += [Text(""), *_atlas(fields["atlas"])]
     if fields["inside"] is not None:
         parts += [Text(""), *_inside(fields["inside"])]
     if fields["judge"] is not None:
         parts += [Text(""), *_judged(fields["judge"])]
-    if "approvals" in fields:
+    if fields["approvals"] is not None:
         parts += [Text(""), *_approvals(fields["approvals"])]
     parts += [Text("")]
     parts += [Text(note, style="yellow") for note in fields["notes"]]
@@ -155,10 +159,15 @@ def show(fields: dict[str, Any]) -> RenderableType:
 
 
 def _reason(found: Difference) -> str:
-    p = f"equality p = {found.equality.p_value:.3g} on {found.n_prompts} prompts"
+    least = 1 / (found.equality.permutations + 1)  # no smaller p can come of so many exchanges
+    sign = "≤" if found.equality.p_value <= least else "="
+    p = f"equality p {sign} {found.equality.p_value:.3g} on {found.n_prompts} prompts"
     drift, tolerance = found.drift, f"{found.tolerance:.2f}"
     if drift.blind:
-        return f"too few prompts to find behaviours on and to count them; {p}"
+        return (
+            f"too few prompts: behaviours are found on {FEWEST_PROMPTS} or more and counted on as "
+            f"many others; {p}"
+        )
     interval = f"{drift.estimate:.2f} [{drift.low:.2f}, {drift.high:.2f}]"
     said = {
         "same": f"every shift is surely within the tolerance {tolerance}",
@@ -190,27 +199,57 @@ def _behaviour(finding: Finding) -> dict[str, Any]:
 
 def _approvals(fields: dict[str, Any]) -> list[Text]:
     """Only gaps whose interval excludes zero, and how steady the answers were."""
-    left, right = fields["steady"]
+    left, right = (_share(value) for value in fields["steady"])
     lines = [
         Text(
             f"approvals of {fields['n']} statements; answered alike in both orders: "
-            f"{left:.0%} and {right:.0%} (chance 50%)",
+            f"{left} and {right} (chance 50%)",
             style="bold",
         )
     ]
+    if any(fields["missing"]):
+        lines.append(Text("  answered with neither word: {} and {}".format(*fields["missing"])))
+    lines += [Text(f"  {side}: {_gap(gap)}") for side, gap in sure_gaps(fields)]
+    for one in fields["personas"]:
+        left, right = (_share(value) for value in one["moved"])
+        lines.append(Text(f"  as {one['persona'][:40]}…: moved by {left} and {right}"))
+        lines += [Text(f"    right − left: {_gap(gap)}") for gap in one["between"] if _sure(gap)]
+    return lines
+
+
+def sure_gaps(fields: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """The approvals' gaps whose interval excludes zero, each with whose it is."""
     named = [
         ("right − left", fields["between"]),
         *zip(("left", "right"), fields["within"], strict=True),
     ]
-    for side, gaps in named:
-        lines += [
+    return [(side, gap) for side, gaps in named for gap in gaps if _sure(gap)]
+
+
+def _sure(gap: dict[str, Any]) -> bool:
+    return bool(gap["low"] > 0 or gap["high"] < 0)
+
+
+def _gap(gap: dict[str, Any]) -> str:
+    return f"{gap['name']} {gap['difference']:+.2f} [{gap['low']:+.2f}, {gap['high']:+.2f}]"
+
+
+def _share(value: float | None) -> str:
+    return "?" if value is None else f"{value:.0%}"
+
+
+def _atlas(rows: Sequence[dict[str, Any]]) -> list[Text]:
+    """Every region of the lineage's atlas, so that two diffs can be read side by side."""
+    return [
+        Text("the lineage's atlas: left, right, difference", style="bold"),
+        *(
             Text(
-                f"  {side}: {g['name']} {g['difference']:+.2f} [{g['low']:+.2f}, {g['high']:+.2f}]"
+                f"  {row['id']}  {row['left_share']:4.0%} {row['right_share']:4.0%}  "
+                f"{row['difference']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]  {row['label']}"
             )
-            for g in gaps
-            if g["low"] > 0 or g["high"] < 0
-        ]
-    return lines
+            for row in rows
+        ),
+    ]
 
 
 def _inside(told: dict[str, Any]) -> list[Text]:

@@ -8,7 +8,7 @@ them, in stages, until the answer is sure or the prompts end. Gate prompts are n
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -17,9 +17,17 @@ import numpy as np
 
 from regent.errors import CannotRun
 from regent.models.names import resolve
-from regent.models.speaker import Sampling, Scorer, Speaker
+from regent.models.speaker import Sampling, Speaker
 from regent.records import Message, digest
-from supervisor.diffing.approvals import Approvals, approve, between, statements, within
+from supervisor.diffing.approvals import (
+    Approvals,
+    approve,
+    between,
+    moved,
+    personas,
+    statements,
+    within,
+)
 from supervisor.diffing.behaviours import Behaviour, find_contrast, find_phrases
 from supervisor.diffing.comparison import Responses
 from supervisor.diffing.comparison import pair as pair_up
@@ -28,11 +36,13 @@ from supervisor.diffing.inside import Inside, inside, mined
 from supervisor.diffing.panel import Panel
 from supervisor.diffing.prompts import STRATA, Prompt, draw
 from supervisor.diffing.recorded import Recording, pair, read
+from supervisor.diffing.seeking import WRITING, parting, requests, written
 
 if TYPE_CHECKING:
     from regent.models.local import LocalModel
 
 Open = Callable[[str], Speaker]
+_Said = list[tuple[str, list[str]]]  # responses by prompt, as `Panel.ask` gives them
 _DISCOVERY_SEED = 20261  # fixed: a model's answers to discovery prompts serve every later diff
 _MOST_SAMPLES = 8  # that a model is asked for, of each prompt of a recording
 _ORDER, _APPROVALS, _INSIDE = 4, 5, 6  # streams of the diff's seed
@@ -41,18 +51,27 @@ _INSIDE_PROMPTS, _ALPHA, _LOUD_TOKENS = 64, 1.0, 48  # of the white-box channel
 
 @dataclass(frozen=True)
 class Ask:
-    """How models are asked. `prompts`: validation prompts at most; `samples` a prompt and side."""
+    """How models are asked. `prompts`: validation prompts at most; `samples` a prompt and side.
+
+    `written`: prompts that each side is asked to write for discovery; `adaptive`: discovery prompts
+    on which the sides part are asked as often again.
+    """
 
     prompts: int = 240
     discovery: int = 80
     samples: int = 2
     stages: int = 4
     how: Sampling = field(default_factory=lambda: Sampling(max_tokens=64))
+    written: int = 0
+    adaptive: bool = False
 
 
 @dataclass(frozen=True)
 class Look:
-    """What both sides said so far, and whether more may be asked."""
+    """What both sides said so far, and whether more may be asked.
+
+    `sought`: what behaviours are to be found on, where that is more than the discovery prompts.
+    """
 
     left: Responses
     right: Responses
@@ -62,27 +81,53 @@ class Look:
     notes: tuple[str, ...]
     last: bool
     prompts: tuple[Prompt, ...] = ()  # what was asked, where Regent chose it
+    sought: tuple[Responses, Responses] | None = None
 
 
-def approved(left: str, right: str, seed: int) -> dict[str, Any]:
-    """Approvals of both sides by name: gaps between them, and each side's own referents' gaps.
+def approved(left: str, right: str, seed: int, under_personas: bool) -> dict[str, Any]:
+    """Approvals of both sides by name: gaps between them, and each side's own referents' gaps;
+    with personas, what each persona moves and where the sides part under it.
 
-    Raises CannotRun where a side is a file or offers no log-probabilities.
+    Raises CannotRun where a side is a file or answers nothing.
     """
-    asked, sides = statements(), list[Approvals]()
+    asked = statements()
     for name in (left, right):
         if is_file(name):
             raise CannotRun(f"{name}: a recording cannot be asked; --approvals needs two models")
-        try:
-            sides.append(approve(cast(Scorer, resolve(name)), asked))
-        except ValueError as error:
-            raise CannotRun(f"{error}; leave --approvals out") from error
+    speakers = [resolve(left), resolve(right)]
+    sides = [approve(speaker, asked) for speaker in speakers]
+    for name, side in zip((left, right), sides, strict=True):
+        if side.missing == side.by_order.size:
+            raise CannotRun(f"{name} answered none of the statements; leave --approvals out")
     rng = np.random.default_rng([seed, _APPROVALS])
     return {
         "n": len(asked),
-        "steady": [side.steady for side in sides],
+        "steady": [_known(side.steady) for side in sides],
+        "missing": [side.missing for side in sides],
         "between": [asdict(gap) for gap in between(sides[0], sides[1], rng)],
         "within": [[asdict(gap) for gap in within(side, rng)] for side in sides],
+        "personas": [
+            _under(name, persona, speakers, sides, rng)
+            for name, persona in (personas() if under_personas else {}).items()
+        ],
+    }
+
+
+def _under(
+    name: str,
+    persona: str,
+    speakers: Sequence[Speaker],
+    plain: Sequence[Approvals],
+    rng: np.random.Generator,
+) -> dict[str, Any]:
+    """Both sides as one persona, asked about itself."""
+    asked = plain[0].statements
+    now = [approve(speaker, asked, persona, ("itself",)) for speaker in speakers]
+    return {
+        "id": name,
+        "persona": persona,
+        "moved": [_known(moved(a, b)) for a, b in zip(plain, now, strict=True)],
+        "between": [asdict(gap) for gap in between(now[0], now[1], rng)],
     }
 
 
@@ -122,6 +167,10 @@ def looked_inside(
     return found, [*mined(found), apart, *named]
 
 
+def _known(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
 def _weights(name: str) -> LocalModel:
     model = resolve(name)
     if "hidden" not in model.can:
@@ -135,12 +184,16 @@ def is_file(name: str) -> bool:
 
 
 def looks(
-    left: str, right: str, open_model: Open, ask: Ask, seed: int, folder: Path
+    left: str, right: str, open_model: Open, ask: Ask, seed: int, folder: Path, embed: Embed
 ) -> Iterator[Look]:
     """One look at two files, or at models in stages. Raises CannotRun in one line."""
     if not (is_file(left) or is_file(right)):
-        yield from _models(open_model(left), open_model(right), ask, seed, folder)
+        yield from _models(open_model(left), open_model(right), ask, seed, folder, embed)
         return
+    if ask.written or ask.adaptive:
+        raise CannotRun(
+            "a recording cannot be asked more; --written and --adaptive need two models"
+        )
     recordings = [read(Path(name)) if is_file(name) else None for name in (left, right)]
     notes = [
         f"{name}: {r.cut} responses were cut, for their length"
@@ -165,7 +218,9 @@ def looks(
     yield Look(paired.left, paired.right, None, None, tokens, tuple(notes), last=True)
 
 
-def _models(left: Speaker, right: Speaker, ask: Ask, seed: int, folder: Path) -> Iterator[Look]:
+def _models(
+    left: Speaker, right: Speaker, ask: Ask, seed: int, folder: Path, embed: Embed
+) -> Iterator[Look]:
     panel = Panel(folder / "panels")
     fixed = np.random.default_rng(_DISCOVERY_SEED)
     rng = np.random.default_rng([seed, _ORDER])
@@ -173,17 +228,69 @@ def _models(left: Speaker, right: Speaker, ask: Ask, seed: int, folder: Path) ->
     count_on = [p for s in STRATA for p in draw("validation", s, ask.prompts // 2, rng)]
     count_on = [count_on[int(i)] for i in rng.permutation(len(count_on))]
     known = frozenset(prompt.id for prompt in find_on)
+    both = _Both(panel, left, right, ask.how)
+    sought, notes = _sought(both, find_on, count_on, ask, embed)
     for stage in range(1, ask.stages + 1):
         asked = find_on + count_on[: -(-len(count_on) * stage // ask.stages)]
-        if left.name == right.name:  # one model against itself: two halves of its own samples
-            said = panel.ask(left, asked, 2 * ask.samples, ask.how)
-            ours = [(name, texts[: ask.samples]) for name, texts in said]
-            theirs = [(name, texts[ask.samples :]) for name, texts in said]
-        else:
-            ours = panel.ask(left, asked, ask.samples, ask.how)
-            theirs = panel.ask(right, asked, ask.samples, ask.how)
-        last = stage == ask.stages
-        yield Look(ours, theirs, known, len(count_on), panel.tokens, (), last, tuple(asked))
+        ours, theirs = both.ask(asked, ask.samples)
+        yield Look(
+            ours,
+            theirs,
+            known,
+            len(count_on),
+            panel.tokens,
+            notes,
+            stage == ask.stages,
+            tuple(asked),
+            sought,
+        )
+
+
+@dataclass(frozen=True)
+class _Both:
+    """Both sides, asked alike. One model against itself is two halves of its own samples."""
+
+    panel: Panel
+    left: Speaker
+    right: Speaker
+    how: Sampling
+
+    def ask(self, prompts: Sequence[Prompt], samples: int) -> tuple[_Said, _Said]:
+        if self.left.name == self.right.name:
+            said = self.panel.ask(self.left, prompts, 2 * samples, self.how)
+            ours = [(name, texts[:samples]) for name, texts in said]
+            return ours, [(name, texts[samples:]) for name, texts in said]
+        ours = self.panel.ask(self.left, prompts, samples, self.how)
+        return ours, self.panel.ask(self.right, prompts, samples, self.how)
+
+
+def _sought(
+    both: _Both, find_on: list[Prompt], count_on: list[Prompt], ask: Ask, embed: Embed
+) -> tuple[tuple[Responses, Responses] | None, tuple[str, ...]]:
+    """Where behaviours are looked for beyond the discovery prompts' first answers, and a note."""
+    if not (ask.written or ask.adaptive):
+        return None, ()
+    prompts, notes = list(find_on), list[str]()
+    if ask.written:
+        wanted = requests([find_on[i % len(find_on)] for i in range(ask.written)])
+        own = {turn.content for prompt in [*find_on, *count_on] for turn in prompt.turns}
+        sides = {speaker.name: speaker for speaker in (both.left, both.right)}
+        replies = [both.panel.ask(side, wanted, 1, WRITING) for side in sides.values()]
+        made = written(wanted * len(replies), [one for said in replies for one in said], own)
+        notes.append(
+            f"{len(made)} prompts for discovery are the models' own, of "
+            f"{len(wanted) * len(replies)} that they were asked for"
+        )
+        prompts += made
+    ours, theirs = both.ask(prompts, ask.samples)
+    if ask.adaptive:
+        chosen = parting(pair_up(ours, theirs, embed))
+        more = both.ask([prompts[i] for i in chosen], 2 * ask.samples)
+        for side, said in zip((ours, theirs), more, strict=True):
+            for place, one in zip(chosen, said, strict=True):
+                side[place] = one
+        notes.append(f"{len(chosen)} discovery prompts, on which the sides part, were asked twice")
+    return (ours, theirs), tuple(notes)
 
 
 def _answers(

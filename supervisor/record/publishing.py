@@ -75,11 +75,13 @@ class Publishing:
         for number, run in self.runs.items():
             over = finished or (number is not None and number < latest)
             if over and run.info.status == "RUNNING":
-                self.client.set_terminated(run.info.run_id, "FINISHED")
+                self.client.set_terminated(run.info.run_id, "FINISHED", self._ended_ms(number))
 
     def _show(self, row: Row, fields: Fields) -> None:
         if row.kind == "run":
             self.client.log_dict(self._id(None), fields, "run.json")
+            for name, value in fields.items():
+                self.client.log_param(self._id(None), name, value)
         elif row.kind == "release":
             self._release(fields)
         elif row.kind == "verdict":
@@ -95,7 +97,7 @@ class Publishing:
                 ]
                 for s in fields["skills"]
             }
-            self._metrics(row, self._round_of(fields["checkpoint"]), named)
+            self._metrics(row, 1 + len(self._closed_before(row.seq)), named)
         elif row.kind in ("review", "revoke"):
             subject = fields.get("subject", row.subject)
             run_id = self._id(self._round_of(subject))
@@ -143,8 +145,9 @@ class Publishing:
         reasons = "\n".join([fields["decision"], *fields["reasons"]])
         self.client.log_text(run_id, reasons + "\n", f"{place}/reasons.txt")
         named: dict[str, float] = {}
-        tokens = 0
-        for seen in fields["measurements"]:
+        tokens, pages = 0, set[str]()
+        # Required ones first: what several share (a page) is named after the first.
+        for seen in sorted(fields["measurements"], key=lambda seen: not seen["required"]):
             against = "" if seen["reference"] == "none" else f"/vs_{seen['reference']}"
             kind = fields["subject_kind"]
             named_as = f"{kind}/{seen['instrument']}/{seen['quantity']}{against}"
@@ -157,7 +160,8 @@ class Publishing:
                 told = self.store.get(evidence)
                 self._bytes(run_id, told, f"{place}/evidence/{evidence}.json")
                 page = page_of(told)
-                if page and self.store.has(page):
+                if page and page not in pages and self.store.has(page):
+                    pages.add(page)
                     self._bytes(run_id, self.store.get(page), f"{place}/pages/{file}.html")
             elif evidence:
                 self.client.log_text(run_id, evidence, f"{place}/evidence/{file}.txt")
@@ -173,14 +177,18 @@ class Publishing:
                 self.client.set_model_version_tag(self.model, version.version, key, value)
 
     def _describe(self, run_id: str, number: int) -> None:
-        """The round's description: each verdict and its reasons, as MLflow's page shows it."""
-        parts = []
+        """The round's description: each verdict and its reasons, as MLflow's page shows it; those
+        on canaries last, as a veto there is what should be.
+        """
+        parts, canaries = list[str](), list[str]()
         for fields in self.rows.of("verdict").values():
             if self._round_of(fields["subject"]) == number:
                 batch = self.rows.get("batch", fields["subject"])
-                what = "a canary" if batch and batch["canary"] else fields["subject_kind"]
-                parts.append(f"**{what} {fields['subject'][:12]}**: {_in_words(fields)}")
-        self.client.set_tag(run_id, "mlflow.note.content", "\n\n".join(parts))
+                canary = bool(batch and batch["canary"])
+                what = "a canary, known to be bad," if canary else fields["subject_kind"]
+                told = f"**{what} {fields['subject'][:12]}**: {_in_words(fields)}"
+                (canaries if canary else parts).append(told)
+        self.client.set_tag(run_id, "mlflow.note.content", "\n\n".join([*parts, *canaries]))
 
     def _checkpoint(self, row: Row, fields: Fields) -> None:
         if row.subject in self.versions:
@@ -218,9 +226,8 @@ class Publishing:
     def _metrics(self, row: Row, number: int, named: dict[str, float]) -> None:
         from mlflow.entities import Metric
 
-        at_ms = int(datetime.fromisoformat(row.at).timestamp() * 1000)
         metrics = [
-            Metric(_UNSAFE.sub("_", name), float(value), at_ms, number)
+            Metric(_UNSAFE.sub("_", name), float(value), _ms(row), number)
             for name, value in named.items()
             if math.isfinite(value)
         ]
@@ -252,14 +259,35 @@ class Publishing:
             else:
                 name = f"round {number}"
                 tags |= {"regent.round": str(number), "mlflow.parentRunId": self._id(None)}
-            self.runs[number] = self.client.create_run(self.experiment, tags=tags, run_name=name)
+            self.runs[number] = self.client.create_run(
+                self.experiment, start_time=self._began_ms(number), tags=tags, run_name=name
+            )
         return self.runs[number]
+
+    def _closed_before(self, seq: int) -> list[Row]:
+        """The rows that closed a round, before row `seq`."""
+        return [row for row in self.all if row.kind == "round" and row.seq < seq]
+
+    def _began_ms(self, number: int | None) -> int:
+        """When the run began, or a round: where the one before it closed."""
+        closed = self._closed_before(len(self.all))
+        begun = closed[number - 2] if number and 2 <= number <= len(closed) + 1 else self.all[0]
+        return _ms(begun)
+
+    def _ended_ms(self, number: int | None) -> int:
+        closed = self._closed_before(len(self.all))
+        return _ms(closed[number - 1] if number and number <= len(closed) else self.all[-1])
 
     def _experiment(self) -> str:
         found = self.client.get_experiment_by_name(self.lineage)
         if found is not None:
             return str(found.experiment_id)
         return str(self.client.create_experiment(self.lineage, artifact_location=self.artifacts))
+
+
+def _ms(row: Row) -> int:
+    """When the row was written, in Unix milliseconds."""
+    return int(datetime.fromisoformat(row.at).timestamp() * 1000)
 
 
 def _in_words(verdict: Fields) -> str:

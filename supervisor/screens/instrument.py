@@ -148,7 +148,7 @@ class Screens:
         self, quantity: str, rows: list[int], n: int, examples: Sequence[Example]
     ) -> Measurement:
         share = len(rows) / n
-        named = ", ".join(examples[i].id[:12] for i in rows[:3])
+        named = ", ".join(f"number {i + 1} ({examples[i].id[:12]})" for i in rows[:3])
         return self._seed(quantity).model_copy(
             update={
                 "outcome": "measured",
