@@ -6,9 +6,6 @@ change when labels are exchanged within a prompt, so a permutation test of it is
 
 - *meaning*, *letters*, *traits*: distance of the sides' mean features (MMD with a linear
   kernel, Gretton et al. 2012);
-- *whitened*: the same on all features, after dividing by their spread within prompts, with a
-  ridge (kernel Fisher discriminant, Harchaoui, Bach & Moulines 2007; spectral regularisation,
-  Hagrass, Sriperumbudur & Li 2024): a shift along a quiet direction counts for more;
 - *spread*: distance of the means prompt by prompt, which sees changes that cancel in the mean;
 - *clumps*: whether responses that are much alike, on different prompts, come from one side (MMD
   with a narrow kernel on what sets a response apart from its prompt's others);
@@ -34,8 +31,7 @@ View = Callable[[Array32], Floats]
 
 _FOLDS = 5
 _RIDGE = 0.001  # the classifier's penalty, as a share of the features' total sum of squares
-_WHITENING = 1.0  # penalty of the whitening, as a share of the median variance within prompts
-_NARROW = 8.0  # of the clumps' kernel: likeness falls by e for each 1/8 of cosine
+_NARROW = 12.0  # of the clumps' kernel: likeness falls by e for each 1/12 of cosine
 _MOST_CLUMPS = 4_000  # responses among which clumps are sought: the kernel is square
 _FEW_LETTERS = HashingVectorizer(
     analyzer="char_wb", ngram_range=(2, 5), n_features=1024, norm="l2", lowercase=False
@@ -49,27 +45,15 @@ def views(features: Features, prompt: NDArray[np.int64]) -> dict[str, View]:
     letters = csr_matrix(_FEW_LETTERS.transform(texts).astype(np.float32))
     traits = _scaled(features.traits)
     design = _compact(np.hstack([meaning * 3.0, letters.toarray(), traits * 0.5]))
-    inner = design - _prompt_means(design, prompt)
+    alike = _compact(np.hstack([meaning, letters.toarray(), traits * 0.1]))
     return {
         "meaning": lambda rows: _lengths(rows @ meaning),
         "letters": lambda rows: _lengths((letters.T @ rows.T).T),
         "traits": lambda rows: _lengths(rows @ traits),
-        "whitened": whitened(design, inner),
         "spread": spread(meaning, prompt),
-        "clumps": clumps(inner, prompt),
+        "clumps": clumps(alike - _prompt_means(alike, prompt), prompt),
         "classifier": classifier(design, prompt),
     }
-
-
-def whitened(design: Array32, inner: Array32) -> View:
-    """Mean shift over the spread within prompts. `inner`: `design` less prompt means: [n, d]."""
-    within = inner.T @ inner
-    scale, axes = np.linalg.eigh(within.astype(np.float64))
-    scale = np.maximum(scale, 0.0)
-    seen = scale[scale > 1e-6 * scale.max(initial=0.0)]  # as many as the responses span
-    penalty = max(1e-12, _WHITENING * float(np.median(seen)) if len(seen) else 1.0)
-    turn = (axes / np.sqrt(scale + penalty)).astype(np.float32)
-    return lambda rows: _lengths((rows @ design) @ turn)
 
 
 def spread(meaning: Array32, prompt: NDArray[np.int64]) -> View:
@@ -88,7 +72,9 @@ def spread(meaning: Array32, prompt: NDArray[np.int64]) -> View:
 
 def clumps(inner: Array32, prompt: NDArray[np.int64]) -> View:
     """√Σ over pairs of responses to different prompts of label product × likeness, a narrow kernel
-    of the cosine of what sets each apart from its own prompt's others; negative where it is.
+    of the cosine of what sets each apart from its own prompt's others; negative where the sum is.
+
+    `inner`: features less their prompt's mean, [n, d].
     """
     ends = np.r_[_starts(prompt)[1:], len(prompt)]
     count = int(max(ends[0], ends[ends <= _MOST_CLUMPS].max(initial=0)))
