@@ -20,8 +20,8 @@ from regent.records import Message, digest
 from supervisor.diffing.comparison import Paired, Responses
 from supervisor.diffing.prompts import Prompt
 
-#: How prompts are written: in one go, at the model's own temperature.
-WRITING = Sampling(max_tokens=80, temperature=1.0)
+#: How prompts are written: cooler than answers are, so that a small model keeps to the matter.
+WRITING = Sampling(max_tokens=80, temperature=0.7)
 _ASK = (
     "Here is something that a person said to an assistant:\n\n{example}\n\n"
     "Write something else that another person might say to it about {category}. "
