@@ -170,7 +170,7 @@ def _verdict(verdict: Summary | None, nothing: str) -> Text:
     if len(reasons) > REASONS:
         text.append(f"\n- and {len(reasons) - REASONS} more, in verdict {verdict['id'][:12]}")
     if verdict.get("dropped"):
-        text.append(f"\n- {verdict['dropped']} of its examples were dropped as duplicates")
+        text.append(f"\n- dropped as duplicates: {verdict['dropped']} of its examples")
     if verdict.get("silent"):
         names = {name.split("@")[0].removeprefix("capability/skill/") for name in verdict["silent"]}
         text.append(f"\n- did not testify: {plain(', '.join(sorted(names)))}", "yellow")

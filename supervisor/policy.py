@@ -215,7 +215,8 @@ def _seen(m: Measurement) -> str:
         return f"{_title(m)}: {m.outcome}{_because(m)}."
     estimate, low, high, tolerance = (f"{v:z.2f}" for v in values)
     if tolerance in (low, high):
-        estimate, low, high, tolerance = (f"{v:z.4f}" for v in values)
+        form = ".4g" if m.exact else "z.4f"
+        estimate, low, high, tolerance = (format(v, form) for v in values)
     limit = "tolerance" if m.harm == "above" else "lower limit"
     inside, outside = ("within", "beyond") if m.harm == "above" else ("above", "below")
     place = f"not surely {inside}"
