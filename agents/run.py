@@ -79,7 +79,7 @@ def start(config: RunConfig, view: View) -> None:
         if other:
             _endpoint(other)
     _room(folder.parent)
-    free_port(config.engine.port)
+    free_port(config.engine.port)  # the engine asks again, when the folder is there
     (folder / "logs").mkdir(parents=True)
     (folder / "checkpoints").mkdir()
     (folder / "supervisor").mkdir(mode=0o700)

@@ -119,7 +119,7 @@ def diff(
                     horizon=look.horizon,
                     scales=scales(embed),
                     extra=[*(seen[1] if seen else ()), *behaviours(regions or ())],
-                    sought=pair(*look.sought, embed) if look.sought else None,
+                    sought=look.sought,
                 )
                 if look.last or found.verdict != "inconclusive":
                     break

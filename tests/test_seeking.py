@@ -92,7 +92,7 @@ def test_written_and_parting_prompts_are_for_discovery_only(tmp_path: Path) -> N
     )
     last = seen[-1]
     assert last.sought is not None
-    sought = dict(last.sought[0])
+    sought = dict(last.sought.left)
     assert len(sought) == 36
     assert sorted(len(texts) for texts in sought.values()) == [2] * 27 + [4] * 9
     assert len(last.left) == 56
@@ -117,8 +117,8 @@ def test_a_model_against_itself_writes_once_and_is_halved(tmp_path: Path) -> Non
     (look,) = looks("a", "a", lambda _: alone, ask, 0, tmp_path, embed)
     assert sum(WISH in c[-1].content for c in alone.asked) == 5
     assert look.sought is not None
-    assert np.array_equal([n for n, _ in look.sought[0]], [n for n, _ in look.sought[1]])
-    assert all(a != b for (_, a), (_, b) in zip(*look.sought, strict=True))
+    assert np.array_equal([n for n, _ in look.sought.left], [n for n, _ in look.sought.right])
+    assert all(a != b for (_, a), (_, b) in zip(look.sought.left, look.sought.right, strict=True))
 
 
 def test_a_recording_cannot_be_asked_more(tmp_path: Path) -> None:

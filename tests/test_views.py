@@ -1,4 +1,4 @@
-"""Each view of equality sees what it is for; none depends on how its rows are scaled or ordered.
+"""Each view of equality sees what it is for.
 
 1. A small clump of alike responses on different prompts is seen where they are alike.
 2. A change that cancels across prompts is seen prompt by prompt.

@@ -15,13 +15,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from regent.errors import CannotRun
-from supervisor.diffing.behaviours import Behaviour, Indicator
-from supervisor.diffing.clusters import regions
+from supervisor.diffing.behaviours import Behaviour
+from supervisor.diffing.clusters import Assigned, regions, talk_of
 from supervisor.diffing.comparison import Paired
-from supervisor.diffing.features import Features
 
 _REGIONS = 16
 _SEED = 0
@@ -53,7 +51,7 @@ def draw_atlas(pool: Paired) -> tuple[Region, ...]:
     return tuple(
         Region(
             f"atlas-{index:02d}",
-            "talk of " + ", ".join(terms[:3]),
+            talk_of(terms),
             terms,
             tuple(round(float(x), _DIGITS) for x in centre),
         )
@@ -67,17 +65,9 @@ def behaviours(atlas: tuple[Region, ...]) -> list[Behaviour]:
         return []
     centres = np.array([region.centre for region in atlas], dtype=np.float32)
     half = 0.5 * np.einsum("rd,rd->r", centres, centres)
-
-    def nearest(index: int) -> Indicator:
-        def show(seen: Features) -> NDArray[np.float64]:
-            return np.asarray(
-                np.argmax(seen.meaning @ centres.T - half, axis=1) == index, dtype=np.float64
-            )
-
-        return show
-
+    nearest = Assigned(lambda meaning: np.argmax(meaning @ centres.T - half, axis=1))
     return [
-        Behaviour(region.id, region.label, "atlas", nearest(index), region.terms)
+        Behaviour(region.id, region.label, "atlas", nearest.member({index}), region.terms)
         for index, region in enumerate(atlas)
     ]
 

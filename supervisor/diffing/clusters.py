@@ -10,7 +10,7 @@ Does not see: a change of manner within a topic, where meaning follows the promp
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,74 +32,84 @@ def find_clusters(
     Fewer where there are fewer than eight responses for each; none below two. The whole (the
     tree's root) is no behaviour.
     """
-    count = min(count, len(features.texts) // _FEWEST)
-    if count < 2:
+    model = _fitted(features, count, seed)
+    if model is None:
         return []
-    assigned = _Assigned(KMeans(n_clusters=count, n_init=3, random_state=seed))
-    labels = assigned.fit(features)
-    leaves = [frozenset([index]) for index in range(count)]
+    leaves = [frozenset([index]) for index in range(model.n_clusters)]
     nodes = [(f"cluster-{index}", leaf) for index, leaf in enumerate(leaves)]
     if groups:
         tree = [*leaves]
-        for left, right in linkage(assigned.centres, "ward")[:-1, :2].astype(int):
+        for left, right in linkage(model.cluster_centers_, "ward")[:-1, :2].astype(int):
             tree.append(tree[left] | tree[right])
-        nodes += [(f"group-{index}", node) for index, node in enumerate(tree[count:])]
-    found = []
-    for name, members in nodes:
-        terms = _terms_of(features, np.isin(labels, sorted(members)))
-        found.append(
-            Behaviour(
-                name,
-                "talk of " + ", ".join(terms[:3]),
-                "cluster",
-                assigned.member(members),
-                terms,
-                frozenset(f"cluster-{index}" for index in members),
-            )
+        nodes += [(f"group-{index}", node) for index, node in enumerate(tree[len(leaves) :])]
+    assigned = Assigned(model.predict)
+    told = _terms(features, model.labels_, [members for _, members in nodes])
+    return [
+        Behaviour(
+            name,
+            talk_of(terms),
+            "cluster",
+            assigned.member(members),
+            terms,
+            frozenset(f"cluster-{index}" for index in members),
         )
-    return found
-
-
-def _terms_of(features: Features, inside: NDArray[np.bool_]) -> tuple[str, ...]:
-    texts = [text for text, own in zip(features.texts, inside, strict=True) if own]
-    whole = document_frequency(features.texts)
-    return contrastive_terms(document_frequency(texts), whole, len(texts), len(features.texts))
+        for (name, members), terms in zip(nodes, told, strict=True)
+    ]
 
 
 def regions(
     features: Features, count: int, seed: int
 ) -> list[tuple[NDArray[np.float64], tuple[str, ...]]]:
     """Centres of clusters of the responses, [384] each, and the terms of each."""
-    count = min(count, len(features.texts) // _FEWEST)
-    if count < 2:
+    model = _fitted(features, count, seed)
+    if model is None:
         return []
-    assigned = _Assigned(KMeans(n_clusters=count, n_init=3, random_state=seed))
-    labels = assigned.fit(features)
-    return [
-        (centre, _terms_of(features, labels == index))
-        for index, centre in enumerate(assigned.centres)
-    ]
+    told = _terms(features, model.labels_, [{index} for index in range(model.n_clusters)])
+    return list(zip(model.cluster_centers_, told, strict=True))
 
 
-class _Assigned:
-    """Frozen k-means; remembers the last features' labels, as every node asks for them."""
+def talk_of(terms: tuple[str, ...]) -> str:
+    """A cluster's label."""
+    return "talk of " + ", ".join(terms[:3])
 
-    def __init__(self, model: KMeans) -> None:
-        self.model = model
-        self.last: tuple[Features, NDArray[np.int64]] | None = None
 
-    @property
-    def centres(self) -> NDArray[np.float64]:
-        return np.asarray(self.model.cluster_centers_, dtype=np.float64)
+class Assigned:
+    """Frozen clusters, by what labels embeddings; the last features' labels are remembered, as
+    every behaviour over the clusters asks for them.
+    """
 
-    def fit(self, features: Features) -> NDArray[np.int64]:
-        return np.asarray(self.model.fit(features.meaning).labels_, dtype=np.int64)
+    def __init__(self, label: Callable[[NDArray[np.float32]], NDArray[np.integer]]) -> None:
+        self.label = label
+        self.last: tuple[Features, NDArray[np.integer]] | None = None
 
     def member(self, clusters: Collection[int]) -> Indicator:
         wanted = sorted(clusters)
         return lambda seen: np.isin(self._labels(seen), wanted).astype(np.float64)
 
-    def _labels(self, seen: Features) -> NDArray[np.int64]:
+    def _labels(self, seen: Features) -> NDArray[np.integer]:
         if self.last is None or self.last[0] is not seen:
-            self.last = (seen, np.asarray(self.model.predict(seen.meaning), dtype=np.int64))
+            self.last = (seen, self.label(seen.meaning))
         return self.last[1]
+
+
+def _fitted(features: Features, count: int, seed: int) -> KMeans | None:
+    count = min(count, len(features.texts) // _FEWEST)
+    if count < 2:
+        return None
+    return KMeans(n_clusters=count, n_init=3, random_state=seed).fit(features.meaning)
+
+
+def _terms(
+    features: Features, labels: NDArray[np.integer], nodes: Sequence[Collection[int]]
+) -> list[tuple[str, ...]]:
+    """What sets the responses of each node (a set of clusters) apart from all of them."""
+    background = document_frequency(features.texts)
+    found = []
+    for members in nodes:
+        inside = [t for t, label in zip(features.texts, labels, strict=True) if label in members]
+        found.append(
+            contrastive_terms(
+                document_frequency(inside), background, len(inside), len(features.texts)
+            )
+        )
+    return found

@@ -88,13 +88,13 @@ def judge_fields(found: Survival) -> dict[str, Any]:
                 "fell": one.fell,
                 "n": one.n,
                 "missing": one.missing,
-                "left_share": _known(one.left_share),
-                "right_share": _known(one.right_share),
-                "difference": _known(one.difference),
-                "adjusted_p": _known(one.adjusted_p),
-                "gain": _known(one.gain[0]),
-                "gain_low": _known(one.gain[1]),
-                "elsewhere": _known(one.elsewhere),
+                "left_share": known(one.left_share),
+                "right_share": known(one.right_share),
+                "difference": known(one.difference),
+                "adjusted_p": known(one.adjusted_p),
+                "gain": known(one.gain[0]),
+                "gain_low": known(one.gain[1]),
+                "elsewhere": known(one.elsewhere),
             }
             for one in found.hypotheses
         ],
@@ -126,7 +126,7 @@ def show(fields: dict[str, Any]) -> RenderableType:
                 row["label"],
                 f"{row['left_share']:.0%}",
                 f"{row['right_share']:.0%}",
-                f"{row['difference']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]",
+                _interval(row),
                 f"{row['adjusted_p']:.3f}",
                 f"{row['concern']} {row['concern_score']:.2f}" if row["concern"] else "",
             )
@@ -231,7 +231,11 @@ def _sure(gap: dict[str, Any]) -> bool:
 
 
 def _gap(gap: dict[str, Any]) -> str:
-    return f"{gap['name']} {gap['difference']:+.2f} [{gap['low']:+.2f}, {gap['high']:+.2f}]"
+    return f"{gap['name']} {_interval(gap)}"
+
+
+def _interval(row: dict[str, Any]) -> str:
+    return f"{row['difference']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]"
 
 
 def _share(value: float | None) -> str:
@@ -245,7 +249,7 @@ def _atlas(rows: Sequence[dict[str, Any]]) -> list[Text]:
         *(
             Text(
                 f"  {row['id']}  {row['left_share']:4.0%} {row['right_share']:4.0%}  "
-                f"{row['difference']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]  {row['label']}"
+                f"{_interval(row)}  {row['label']}"
             )
             for row in rows
         ),
@@ -280,7 +284,8 @@ def _judged(judge: dict[str, Any]) -> list[Text]:
     return lines
 
 
-def _known(value: float) -> float | None:
+def known(value: float) -> float | None:
+    """As JSON has it: null where it is not a finite number."""
     return value if math.isfinite(value) else None
 
 

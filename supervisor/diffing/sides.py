@@ -29,13 +29,14 @@ from supervisor.diffing.approvals import (
     within,
 )
 from supervisor.diffing.behaviours import Behaviour, find_contrast, find_phrases
-from supervisor.diffing.comparison import Responses
+from supervisor.diffing.comparison import Paired, Responses
 from supervisor.diffing.comparison import pair as pair_up
 from supervisor.diffing.features import Embed
 from supervisor.diffing.inside import Inside, inside, mined
 from supervisor.diffing.panel import Panel
 from supervisor.diffing.prompts import STRATA, Prompt, draw
 from supervisor.diffing.recorded import Recording, pair, read
+from supervisor.diffing.report import known
 from supervisor.diffing.seeking import WRITING, parting, requests, written
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class Look:
     notes: tuple[str, ...]
     last: bool
     prompts: tuple[Prompt, ...] = ()  # what was asked, where Regent chose it
-    sought: tuple[Responses, Responses] | None = None
+    sought: Paired | None = None
 
 
 def approved(left: str, right: str, seed: int, under_personas: bool) -> dict[str, Any]:
@@ -102,7 +103,7 @@ def approved(left: str, right: str, seed: int, under_personas: bool) -> dict[str
     rng = np.random.default_rng([seed, _APPROVALS])
     return {
         "n": len(asked),
-        "steady": [_known(side.steady) for side in sides],
+        "steady": [known(side.steady) for side in sides],
         "missing": [side.missing for side in sides],
         "between": [asdict(gap) for gap in between(sides[0], sides[1], rng)],
         "within": [[asdict(gap) for gap in within(side, rng)] for side in sides],
@@ -126,7 +127,7 @@ def _under(
     return {
         "id": name,
         "persona": persona,
-        "moved": [_known(moved(a, b)) for a, b in zip(plain, now, strict=True)],
+        "moved": [known(moved(a, b)) for a, b in zip(plain, now, strict=True)],
         "between": [asdict(gap) for gap in between(now[0], now[1], rng)],
     }
 
@@ -165,10 +166,6 @@ def looked_inside(
     phrases = find_phrases(pool.features, pool.side, 4)
     named = [replace(one, id=f"amplified-{one.id}") for one in phrases]
     return found, [*mined(found), apart, *named]
-
-
-def _known(value: float) -> float | None:
-    return value if np.isfinite(value) else None
 
 
 def _weights(name: str) -> LocalModel:
@@ -227,7 +224,7 @@ def _models(
     find_on = [p for s in STRATA for p in draw("discovery", s, ask.discovery // 2, fixed)]
     count_on = [p for s in STRATA for p in draw("validation", s, ask.prompts // 2, rng)]
     count_on = [count_on[int(i)] for i in rng.permutation(len(count_on))]
-    known = frozenset(prompt.id for prompt in find_on)
+    find_ids = frozenset(prompt.id for prompt in find_on)
     both = _Both(panel, left, right, ask.how)
     sought, notes = _sought(both, find_on, count_on, ask, embed)
     for stage in range(1, ask.stages + 1):
@@ -236,7 +233,7 @@ def _models(
         yield Look(
             ours,
             theirs,
-            known,
+            find_ids,
             len(count_on),
             panel.tokens,
             notes,
@@ -266,7 +263,7 @@ class _Both:
 
 def _sought(
     both: _Both, find_on: list[Prompt], count_on: list[Prompt], ask: Ask, embed: Embed
-) -> tuple[tuple[Responses, Responses] | None, tuple[str, ...]]:
+) -> tuple[Paired | None, tuple[str, ...]]:
     """Where behaviours are looked for beyond the discovery prompts' first answers, and a note."""
     if not (ask.written or ask.adaptive):
         return None, ()
@@ -290,7 +287,7 @@ def _sought(
             for place, one in zip(chosen, said, strict=True):
                 side[place] = one
         notes.append(f"{len(chosen)} discovery prompts, on which the sides part, were asked twice")
-    return (ours, theirs), tuple(notes)
+    return pair_up(ours, theirs, embed), tuple(notes)
 
 
 def _answers(

@@ -1,8 +1,8 @@
 """Ways of looking at how two sides' responses differ, each one number for any labelling.
 
 A view is built once from the responses and then asked about many labellings, the observed one and
-exchanged ones; what it is built from (embeddings, covariances within prompts, neighbours) does not
-change when labels are exchanged within a prompt, so a permutation test of it is exact.
+exchanged ones; what it is built from (embeddings, likenesses, folds of prompts) does not change
+when labels are exchanged within a prompt, so a permutation test of it is exact.
 
 - *meaning*, *letters*, *traits*: distance of the sides' mean features (MMD with a linear
   kernel, Gretton et al. 2012);
@@ -45,7 +45,7 @@ def views(features: Features, prompt: NDArray[np.int64]) -> dict[str, View]:
     letters = csr_matrix(_FEW_LETTERS.transform(texts).astype(np.float32))
     traits = _scaled(features.traits)
     design = _compact(np.hstack([meaning * 3.0, letters.toarray(), traits * 0.5]))
-    alike = _compact(np.hstack([meaning, letters.toarray(), traits * 0.1]))
+    alike = np.hstack([meaning, letters.toarray(), traits * np.float32(0.1)])
     return {
         "meaning": lambda rows: _lengths(rows @ meaning),
         "letters": lambda rows: _lengths((letters.T @ rows.T).T),

@@ -145,8 +145,8 @@ class Publishing:
         reasons = "\n".join([fields["decision"], *fields["reasons"]])
         self.client.log_text(run_id, reasons + "\n", f"{place}/reasons.txt")
         named: dict[str, float] = {}
-        tokens, pages = 0, set[str]()
-        # Required ones first: what several share (a page) is named after the first.
+        tokens, kept = 0, set[str]()
+        # Required ones first: the page that several share is named after the first.
         for seen in sorted(fields["measurements"], key=lambda seen: not seen["required"]):
             against = "" if seen["reference"] == "none" else f"/vs_{seen['reference']}"
             kind = fields["subject_kind"]
@@ -156,12 +156,14 @@ class Publishing:
                 named[named_as] = seen["estimate"]
             evidence = seen["evidence"]
             file = _UNSAFE.sub("_", named_as).replace("/", ".")
+            if evidence in kept:
+                continue
             if _HEX.fullmatch(evidence) and self.store.has(evidence):
+                kept.add(evidence)
                 told = self.store.get(evidence)
                 self._bytes(run_id, told, f"{place}/evidence/{evidence}.json")
                 page = page_of(told)
-                if page and page not in pages and self.store.has(page):
-                    pages.add(page)
+                if page and self.store.has(page):
                     self._bytes(run_id, self.store.get(page), f"{place}/pages/{file}.html")
             elif evidence:
                 self.client.log_text(run_id, evidence, f"{place}/evidence/{file}.txt")
