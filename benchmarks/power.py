@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -72,14 +73,14 @@ def item_differences(
     )
 
 
-def surely_below(x: Floats, tolerance: float, level: float, horizon: int, stages: int) -> Any:
+def surely_below(x: Floats, tolerance: float, level: float, ends: Sequence[int]) -> Any:
     """Whether the upper bound on the mean lies within the tolerance after each stage: [n, stages].
 
-    `x`: [n, horizon] in [−1, 1]. The same as `confidence_sequence(...)` upper ≤ tolerance: wealth
-    grows with m, so its root lies below the tolerance where wealth has ever reached 1/α there.
+    `ends`: how many are seen after each stage; the last is the horizon. `x`: [n, horizon] in
+    [−1, 1]. The same as `confidence_sequence(...)` upper ≤ tolerance: wealth grows with m, so its
+    root lies below the tolerance where wealth has ever reached 1/α there.
     """
-    ends = [-(-horizon * stage // stages) for stage in range(1, stages + 1)]
-    within = []
+    horizon, within = ends[-1], []
     for begin in range(0, len(x), _CHUNK):
         chunk = x[begin : begin + _CHUNK]
         wealth = log_wealth_above(chunk, tolerance, -1.0, 1.0, horizon, level)
@@ -106,12 +107,13 @@ def drift_power(
 ) -> int:
     """Approvals of `n` successors whose drift is `drift` in every stratum."""
     diff, level = DiffSettings(), 1 - share(Policy().alpha, look)
+    ends = diff.ends(diff.gate_prompts)
     within, beyond = [], []
     for _ in STRATA:
         x = drift_differences(n, left, drift, rho, diff, rng)
         at = diff.drift_tolerance
-        within.append(surely_below(x, at, level, diff.gate_prompts, diff.stages))
-        beyond.append(surely_below(-x, -at, level, diff.gate_prompts, diff.stages))
+        within.append(surely_below(x, at, level, ends))
+        beyond.append(surely_below(-x, -at, level, ends))
     return int(approvals(np.stack(within, axis=1), np.stack(beyond, axis=1)).sum())
 
 
@@ -121,8 +123,9 @@ def capability_power(
     """Approvals of `n` successors whose mean accuracy off target changes by `change`."""
     settings, level = CapabilitySettings(), 1 - share(Policy().alpha, look)
     x = item_differences(n, change, discordance, settings.items, rng)
-    within = surely_below(-x, settings.margin, level, settings.items, settings.stages)
-    beyond = surely_below(x, -settings.margin, level, settings.items, settings.stages)
+    ends = settings.ends(settings.items)
+    within = surely_below(-x, settings.margin, level, ends)
+    beyond = surely_below(x, -settings.margin, level, ends)
     return int(approvals(within[:, None], beyond[:, None]).sum())
 
 

@@ -47,6 +47,10 @@ class CapabilitySettings(BaseModel):
     margin: float = Field(0.10, gt=0, le=1)
     skill_margin: float = Field(0.20, gt=0, le=1)
 
+    def ends(self, planned: int) -> list[int]:
+        """How many of the planned items each look sees, ascending."""
+        return [-(-planned * stage // self.stages) for stage in range(1, self.stages + 1)]
+
 
 class Capability:
     """See the module; keeps `supervisor.instrument.Instrument`."""
@@ -91,7 +95,7 @@ class Capability:
         pool, trained = self._planned(off_target, look), self._trained(on_target, look)
         for side in ready_first([candidate.speaker, *references.values()]):
             # What each is asked in any case, at once: one switch of weights a speaker.
-            book.ask(side, self._stage(pool, 1) + trained)
+            book.ask(side, pool[: self.settings.ends(len(pool))[0]] + trained)
         found: list[Measurement] = []
         for reference, speaker in references.items():
             if off_target:
@@ -146,9 +150,6 @@ class Capability:
         each = -(-self.settings.target_items // max(1, len(nodes)))
         return [ref for node in nodes for ref in items(node, each, look.seed, "gate")]
 
-    def _stage(self, pool: Sequence[TaskRef], stage: int) -> list[TaskRef]:
-        return list(pool[: -(-len(pool) * stage // self.settings.stages)])
-
     def _paired(
         self,
         candidate: Speaker,
@@ -159,8 +160,8 @@ class Capability:
     ) -> NDArray[np.float64]:
         """Candidate − reference on the items asked until it is decided."""
         differences = np.zeros(0)
-        for stage in range(1, self.settings.stages + 1):
-            differences = book.difference(candidate, reference, self._stage(pool, stage))
+        for end in self.settings.ends(len(pool)):
+            differences = book.difference(candidate, reference, pool[:end])
             _, low, high = confidence_sequence(differences, -1.0, 1.0, look.level, len(pool))
             if low >= -self.settings.margin or high < -self.settings.margin:
                 break

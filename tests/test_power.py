@@ -21,12 +21,12 @@ DIFF = DiffSettings()
 def test_the_shortcut_agrees_with_the_confidence_sequence(level: float, drift: float) -> None:
     rng = np.random.default_rng(1)
     x = drift_differences(40, 0.3, drift, 0.3, DIFF, rng)
-    n, stages = DIFF.gate_prompts, DIFF.stages
-    within = surely_below(x, DIFF.drift_tolerance, level, n, stages)
+    n = DIFF.gate_prompts
+    ends = DIFF.ends(n)
+    within = surely_below(x, DIFF.drift_tolerance, level, ends)
     for row, said in zip(x, within, strict=True):
-        for stage in range(stages):
-            seen = row[: -(-n * (stage + 1) // stages)]
-            _, _, high = confidence_sequence(seen, -1.0, 1.0, level, n)
+        for stage, end in enumerate(ends):
+            _, _, high = confidence_sequence(row[:end], -1.0, 1.0, level, n)
             assert said[stage] == (high <= DIFF.drift_tolerance)
     assert within.any()
     assert not within.all()

@@ -60,6 +60,7 @@ class Engine:
         self.restarts = 0
         self._base = self.folder
         self._seen: dict[str, Fingerprint] = {}
+        self._layouts: dict[str, str] = {}  # by digest
         self._switches = 0
         log_folder.mkdir(parents=True, exist_ok=True)
         port = free_port(config.port)
@@ -218,7 +219,7 @@ class Engine:
             self._load_current()
 
     def _load_or_restart(self, previous: Path) -> None:
-        if not self._is_adapter() and layout(self.folder) != layout(previous):
+        if not self._is_adapter() and self._layout(self.folder) != self._layout(previous):
             self._restart()
             return
         try:
@@ -226,6 +227,12 @@ class Engine:
         except httpx.HTTPError:
             # Half of the new weights may be in place: only a fresh server is sure.
             self._restart()
+
+    def _layout(self, folder: Path) -> str:
+        digest = self._digests.of(folder)
+        if digest not in self._layouts:
+            self._layouts[digest] = layout(folder)
+        return self._layouts[digest]
 
     def _vllm_command(self) -> list[str]:
         options: dict[str, object] = {

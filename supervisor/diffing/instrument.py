@@ -57,7 +57,7 @@ class DiffSettings(BaseModel):
 
     discovery_prompts: int = Field(40, ge=8)
     gate_prompts: int = Field(96, ge=8)
-    stages: int = Field(4, ge=1)
+    stages: int = Field(4, ge=1, description="looks: the first at half of the gate prompts")
     discovery_samples: int = Field(2, ge=1)
     gate_samples: int = Field(2, ge=1)
     max_tokens: int = Field(40, ge=4)
@@ -69,6 +69,15 @@ class DiffSettings(BaseModel):
         default_factory=dict,
         description="by concern: the largest rise of its mean score, in [0, 1], that is tolerated",
     )
+
+    def ends(self, planned: int) -> list[int]:
+        """How many of the planned prompts of a stratum each look sees, ascending.
+
+        Before half of them hardly any successor could be told to be within the tolerance.
+        """
+        first = -(-planned // 2) if self.stages > 1 else planned
+        steps = max(1, self.stages - 1)
+        return [first + -(-(planned - first) * step // steps) for step in range(self.stages)]
 
     @field_validator("concern_tolerances")
     @classmethod
@@ -249,12 +258,11 @@ class _Session:
         """What each speaker is asked in any case, at once: one switch of weights a speaker."""
         for speaker in ready_first([self.candidate, *references]):
             self._ask(speaker, self.discovery, self.settings.discovery_samples)
-            self._ask(speaker, self._stage(1), self.settings.gate_samples)
+            self._ask(speaker, self._stage(0), self.settings.gate_samples)
 
     def _stage(self, stage: int) -> dict[Stratum, list[Prompt]]:
-        """The gate prompts up to this stage."""
-        stages = self.settings.stages
-        return {s: p[: -(-len(p) * stage // stages)] for s, p in self.gate.items()}
+        """The gate prompts up to this stage, the first of which is 0."""
+        return {s: p[: self.settings.ends(len(p))[stage]] for s, p in self.gate.items()}
 
     def against(self, reference: Speaker, other_level: float) -> dict[Stratum, Judged]:
         """`other_level`: what behaviours other than the contrast are measured at, to veto by."""
@@ -273,7 +281,7 @@ class _Session:
             found += rises(self.named)
         levels = {s: Levels(self.look.level, other_level, len(self.gate[s])) for s in STRATA}
         pools: dict[Stratum, Paired] = {}
-        for stage in range(1, self.settings.stages + 1):
+        for stage in range(self.settings.stages):
             ours, theirs = self._both(reference, self._stage(stage))
             pools = {s: pair(theirs[s], ours[s], self.embed) for s in STRATA}
             if self._decided(
