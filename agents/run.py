@@ -90,7 +90,7 @@ def start(config: RunConfig, view: View) -> None:
 
 
 def resume(folder: Path, view: View) -> None:
-    """Go on with the run in `folder` from what it had.
+    """Go on with the run in `folder` from what it had; nothing is started for one that finished.
 
     Raises CannotRun if there is none, if it runs already, or if other code began it.
     """
@@ -100,6 +100,9 @@ def resume(folder: Path, view: View) -> None:
     if not (folder / "checkpoints" / _ORIGIN).is_dir():
         adopt(folder, _ORIGIN, weights_folder(config.model))
     _refuse_another(folder, _identity(config))
+    if RunState(folder).fields.get("state") == "finished":
+        view.note(f"{folder} has finished all its rounds; `regent run` begins another")
+        return
     _drive(folder, config, view)
 
 

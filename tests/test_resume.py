@@ -67,3 +67,23 @@ def test_a_refusal_leaves_the_run_as_it_was(tmp_path: Path) -> None:
 def test_a_run_without_its_first_row_is_no_other_run(tmp_path: Path) -> None:
     config = RunConfig(folder=tmp_path)
     runs._refuse_another(tmp_path, runs._identity(config))
+
+
+class Heard(SilentView):
+    """Keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.told.append(text)
+
+
+def test_a_finished_run_starts_nothing_and_says_so(tmp_path: Path) -> None:
+    folder = begun(tmp_path / "run")
+    runs.RunState(folder).set(state="finished", line="")
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    heard = Heard()
+    runs.resume(folder, heard)
+    assert "finished all its rounds" in heard.told[0]
+    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
