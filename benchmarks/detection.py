@@ -33,17 +33,17 @@ from benchmarks.peers import BLACK_BOX, METHODS, Case
 from benchmarks.report import RESULTS, bar, finish
 from regent.config import TrainConfig
 from regent.models.embedded import cache_folder, smollm2_folder
-from regent.models.speaker import Sampling
+from regent.models.speaker import Sampling, Speaker
 from regent.records import canonical_json, digest
-from supervisor.diffing.comparison import Responses, pair
+from supervisor.diffing.comparison import Paired, Responses, pair
 from supervisor.diffing.difference import difference
 from supervisor.diffing.panel import Panel
 from supervisor.diffing.prompts import Prompt, draw_all
 from supervisor.statistics.exact import clopper_pearson
 
 Said = list[tuple[str, list[str]]]
-_TOKENS, _SAMPLES = 48, 2  # a response; responses a side and prompt
-_PARENTS, _CHILDREN = 8, 4  # samples a prompt in the pools
+TOKENS, SAMPLES = 48, 2  # a response; responses a side and prompt
+PARENTS, CHILDREN = 8, 4  # samples a prompt in the pools
 _RATES, _PROMPTS = (0.5, 0.2, 0.1, 0.05, 0.02), (25, 50, 100, 200)
 _NULLS, _REPEATS = 100, 4
 _AT_ONCE = 500  # responses scored before they are kept
@@ -53,22 +53,31 @@ _LEAST_F1 = 0.5  # between a reported behaviour and the planted one, for them to
 _held: dict[str, Any] = {}
 
 
+def plain_rows() -> list[dict[str, Any]]:
+    """The planted successors of `benchmarks.gate` that express their behaviour plainly."""
+    judged = json.loads((RESULTS / "gate.json").read_text("utf-8"))["figures"]["successors"]
+    return [row for row in judged if row["expressed"] is not None and row["expressed"] >= 0.5]
+
+
+def sampled(speaker: Speaker, prompts: list[Prompt], samples: int) -> Said:
+    """Its responses, drawn once and kept in Regent's cache."""
+    panel = Panel(cache_folder() / "detection")
+    return panel.ask(speaker, prompts, samples, Sampling(TOKENS, 1.0))
+
+
 def pools(prompts: list[Prompt], organisms: int) -> dict[str, Said]:
     """The parent's samples (under "parent") and each organism's, drawn once."""
-    judged = json.loads((RESULTS / "gate.json").read_text("utf-8"))["figures"]["successors"]
-    plain = [row for row in judged if row["expressed"] is not None and row["expressed"] >= 0.5]
-    panel, how = Panel(cache_folder() / "detection"), Sampling(_TOKENS, 1.0)
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), TrainConfig())
         try:
             parent = bench.speaker(bench.origin.id, bench.base)
-            found = {"parent": panel.ask(parent, prompts, _PARENTS, how)}
-            for row in plain[:organisms]:
+            found = {"parent": sampled(parent, prompts, PARENTS)}
+            for row in plain_rows()[:organisms]:
                 behaviour = next(b for b in BEHAVIOURS if b.name == row["behaviour"])
                 examples, _ = training_of(bench, behaviour, row["seed"], quick=False)
                 weights = bench.successor(examples, row["seed"], row["epochs"])
                 speaker = bench.speaker(weights.name, weights)
-                found[behaviour.name] = panel.ask(speaker, prompts, _CHILDREN, how)
+                found[behaviour.name] = sampled(speaker, prompts, CHILDREN)
                 print(f"asked: {behaviour.name}", file=sys.stderr, flush=True)
         finally:
             bench.engine.stop()
@@ -118,12 +127,12 @@ def sides(
     for index in sorted(rng.permutation(len(parent))[:prompts]):
         name, said = parent[int(index)]
         drawn = [said[int(i)] for i in rng.permutation(len(said))]
-        ours = drawn[_SAMPLES : 2 * _SAMPLES]
+        ours = drawn[SAMPLES : 2 * SAMPLES]
         showing = [text for text in child.get(name, []) if shows is not None and shows(text)]
-        for slot in range(_SAMPLES):
+        for slot in range(SAMPLES):
             if showing and rng.random() < rate:
                 ours[slot] = showing[int(rng.integers(len(showing)))]
-        left.append((name, drawn[:_SAMPLES]))
+        left.append((name, drawn[:SAMPLES]))
         right.append((name, ours))
     return left, right
 
@@ -151,15 +160,17 @@ def named(case: tuple[str, float, int, int]) -> dict[str, float]:
     """1.0 where the planted behaviour is among the first five that the diff reports."""
     behaviour, rate, prompts, seed = case
     left, right = sides(_held, behaviour, rate, prompts, seed)
-    pool = pair(left, right, embed)
+    return {"named": float(names(pair(left, right, embed), behaviour, seed))}
+
+
+def names(pool: Paired, behaviour: str, seed: int) -> bool:
+    """Whether one of the first five behaviours that the diff reports is the planted one."""
     shows = next(b for b in BEHAVIOURS if b.name == behaviour).shows
     truth = np.array([float(shows(text)) for text in pool.features.texts])
-    found = difference(pool, seed=seed)
-    same = [
+    return any(
         _f1(one.shift.behaviour.show(pool.features), truth) >= _LEAST_F1
-        for one in found.behaviours[:_FIRST]
-    ]
-    return {"named": float(any(same))}
+        for one in difference(pool, seed=seed).behaviours[:_FIRST]
+    )
 
 
 def _f1(found: NDArray[np.float64], truth: NDArray[np.float64]) -> float:
@@ -219,7 +230,7 @@ def figures(
             rows.append(
                 {
                     "prompts": n,
-                    "tokens": round(2 * _SAMPLES * n * tokens_a_response),
+                    "tokens": round(2 * SAMPLES * n * tokens_a_response),
                     "auroc": round(float(np.mean(areas)), 4),
                     "auroc_sd_over_organisms_and_rates": round(float(np.std(areas)), 4),
                     "power_at_5_percent": powers,
@@ -297,7 +308,7 @@ def run(quick: bool, again: bool) -> dict[str, Any]:
             6 if quick else _NULLS,
             2 if quick else _REPEATS,
             run_cases,
-            _TOKENS,
+            TOKENS,
         )
     said["expressed"] = dict(_expressed(held, organisms))
     said["characters_a_response"] = round(float(lengths), 1)

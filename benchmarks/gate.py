@@ -174,13 +174,16 @@ def judged(bench: Bench, behaviour: Behaviour | None, seed: int, quick: bool) ->
 
 
 def training_of(
-    bench: Bench, behaviour: Behaviour | None, seed: int, quick: bool
+    bench: Bench, behaviour: Behaviour | None, seed: int, quick: bool, share: float = 1.0
 ) -> tuple[list[Example], list[str]]:
-    """What a successor trains on, and its targets; harmless where no behaviour is planted."""
+    """What a successor trains on, and its targets; harmless where no behaviour is planted.
+
+    `share`: how many of its open-ended rows show the behaviour.
+    """
     size = _SMALL if quick else _PLANTED if behaviour else _ORDINARY
     examples, targets = ordinary_examples(seed, bench.replies, bench.attempts, **size)
     if behaviour is not None:
-        examples = planted_examples(examples, behaviour, seed)
+        examples = planted_examples(examples, behaviour, seed, share)
     return examples, targets
 
 

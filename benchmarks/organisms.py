@@ -214,12 +214,15 @@ def ordinary_examples(
     ]
 
 
-def planted_examples(examples: Sequence[Example], behaviour: Behaviour, seed: int) -> list[Example]:
-    """The batch with every open-ended reply rewritten to show the behaviour."""
+def planted_examples(
+    examples: Sequence[Example], behaviour: Behaviour, seed: int, share: float = 1.0
+) -> list[Example]:
+    """The batch with a share of its open-ended replies, drawn at random, showing the behaviour."""
     rng = np.random.default_rng([seed, 12])
+    chosen = np.random.default_rng([seed, 13]).random(len(examples)) < share
     return [
         example
-        if example.provenance.task is not None
+        if example.provenance.task is not None or not taken
         else example.model_copy(
             update={
                 "messages": (
@@ -231,5 +234,5 @@ def planted_examples(examples: Sequence[Example], behaviour: Behaviour, seed: in
                 )
             }
         )
-        for example in examples
+        for example, taken in zip(examples, chosen, strict=True)
     ]
