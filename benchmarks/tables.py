@@ -220,6 +220,27 @@ def detection_table(result: Mapping[str, Any]) -> str:
     return markdown(head, rows)
 
 
+def native_table(result: Mapping[str, Any]) -> str:
+    """Organisms trained to a low rate beside mixtures at that rate: AUROC, and how often named."""
+
+    def told(share: Mapping[str, Any]) -> str:
+        return f"{share['share']:.0%} [{share['low']:.0%}, {share['high']:.0%}]"
+
+    rows = [
+        [
+            one["behaviour"],
+            f"{told(one['expressed'])} of {one['expressed']['n']}",
+            *(f"{one[kind]['auroc']:.2f}" for kind in ("trained", "mixed")),
+            *(told(one[kind]["named"]) for kind in ("trained", "mixed")),
+        ]
+        for one in result["figures"]["organisms"]
+    ]
+    alone = f"{result['figures']['training_alone']['auroc']:.2f}"
+    rows.append(["none (training alone)", "", alone, "", "", ""])
+    head = ["behaviour", "counted rate [95 %]", "AUROC, trained", "AUROC, mixed"]
+    return markdown([*head, "named, trained", "named, mixed"], rows)
+
+
 def claims_table(
     result: Mapping[str, Any], measured: str = "measured", value: str = ".3g", held_to: str = ".3g"
 ) -> str:
@@ -275,6 +296,8 @@ _FROM_RESULTS: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "diff-cost": ("diff", diff_cost_table),
     "detection": ("detection", detection_table),
     "detection-claims": ("detection", claims_table),
+    "native": ("native", native_table),
+    "native-claims": ("native", claims_table),
     "loop": ("loop", loop_table),
     "throughput": ("throughput", throughput_table),
 }
