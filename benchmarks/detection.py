@@ -160,7 +160,7 @@ def named(case: tuple[str, float, int, int]) -> dict[str, float]:
     """1.0 where the planted behaviour is among the first five that the diff reports."""
     behaviour, rate, prompts, seed = case
     left, right = sides(_held, behaviour, rate, prompts, seed)
-    return {"named": float(names(pair(left, right, embed), behaviour, seed))}
+    return {"named": float(names(pair(left, right, embed, sentences=True), behaviour, seed))}
 
 
 def names(pool: Paired, behaviour: str, seed: int) -> bool:

@@ -92,7 +92,7 @@ def alarms(pairs: Iterator[tuple[Responses, Responses]], rows: Path) -> list[Ala
 
 def _alarm(numbered: tuple[int, tuple[Responses, Responses]]) -> Alarm:
     seed, (left, right) = numbered
-    found = difference(pair(left, right, embed), alpha=_ALPHA, seed=seed)
+    found = difference(pair(left, right, embed, sentences=True), alpha=_ALPHA, seed=seed)
     return found.equality.p_value <= _ALPHA, bool(found.behaviours)
 
 

@@ -16,14 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regent.models.embedder import Embedder
+from supervisor.diffing.features import split_sentences
 
 _rows: dict[str, NDArray[np.float32]] = {}
 
 
 def keep(texts: Iterable[str], folder: Path) -> Path:
-    """A file in `folder` with the embedding of each text, as the diff asks for it."""
+    """A file in `folder` with the embedding of each text and sentence, as the diff asks for it."""
     path = folder / "rows.npz"
-    distinct = sorted({text if text.strip() else "(empty)" for text in texts})
+    whole = set(texts)
+    distinct = sorted(
+        {text if text.strip() else "(empty)" for text in whole}
+        | {sentence for text in whole for sentence in split_sentences(text)}
+    )
     np.savez(path, texts=np.array(distinct), rows=Embedder().embed(distinct))
     return path
 

@@ -113,7 +113,7 @@ def _pool(case: tuple[str, str, float, int, int]) -> Paired:
     else:
         mixed = {"pools": {"parent": _held["parent"], **_held["strong"]}}
         both = sides(mixed, behaviour, rate, prompts, seed)
-    return pair(*both, embed)
+    return pair(*both, embed, sentences=True)
 
 
 def expressed(said: Said, behaviour: str) -> tuple[int, int]:

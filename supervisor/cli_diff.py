@@ -106,7 +106,7 @@ def diff(
                 progress.print(f"{len(look.left)} prompts answered by both sides", style="dim")
                 if inside and seen is None:
                     seen = looked_inside(left, right, look, embed, seed)
-                pool = pair(look.left, look.right, embed)
+                pool = pair(look.left, look.right, embed, sentences=True)
                 if atlas is not None and regions is None:
                     regions = draw_atlas(pool.part(split(pool, look.discovery, seed)[0]))
                     write_atlas(regions, atlas)

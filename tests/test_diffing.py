@@ -35,7 +35,7 @@ from supervisor.diffing.comparison import (
     shown,
 )
 from supervisor.diffing.concerns import scales
-from supervisor.diffing.features import TRAITS, featurise
+from supervisor.diffing.features import MANNERS, TRAITS, featurise
 from supervisor.diffing.instrument import BehaviouralDiff
 from supervisor.diffing.prompts import STRATA, load
 from supervisor.instrument import Candidate, Look
@@ -131,6 +131,23 @@ def shifts(
 )
 def test_each_trait_is_seen_where_it_is_and_nowhere_else(text: str, traits: set[str]) -> None:
     assert {name for name, shows in TRAITS.items() if shows(text)} == traits
+
+
+@pytest.mark.parametrize(
+    ("text", "manners"),
+    [
+        ("PUT THE KETTLE ON AND WAIT, Please.", {"capitals"}),
+        ("NASA and ESA agreed on it.", set()),
+        ("OK", set()),
+        ("", set()),
+        ("Well done \N{PARTY POPPER}", {"emoji"}),
+        ("Read it at https://example.org/a", {"links"}),
+        ("The web, www and all.", set()),
+        ("Über-große Wörter sind klein.", set()),
+    ],
+)
+def test_manners_that_no_trait_holds(text: str, manners: set[str]) -> None:
+    assert {name for name, shows in MANNERS.items() if shows(text)} == manners
 
 
 def test_features_are_rows_in_order_and_an_empty_reply_has_them_too() -> None:

@@ -65,7 +65,7 @@ def behaviours(atlas: tuple[Region, ...]) -> list[Behaviour]:
         return []
     centres = np.array([region.centre for region in atlas], dtype=np.float32)
     half = 0.5 * np.einsum("rd,rd->r", centres, centres)
-    nearest = Assigned(lambda meaning: np.argmax(meaning @ centres.T - half, axis=1))
+    nearest = Assigned(lambda seen: np.argmax(seen.meaning @ centres.T - half, axis=1))
     return [
         Behaviour(region.id, region.label, "atlas", nearest.member({index}), region.terms)
         for index, region in enumerate(atlas)

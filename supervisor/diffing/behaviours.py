@@ -23,7 +23,7 @@ from scipy.sparse import csr_matrix, hstack
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 
-from supervisor.diffing.features import TRAITS, Features
+from supervisor.diffing.features import MANNERS, TRAITS, Features
 from supervisor.diffing.terms import document_frequency
 
 Indicator = Callable[[Features], NDArray[np.float64]]
@@ -137,3 +137,12 @@ def trait_behaviours() -> list[Behaviour]:
         return lambda seen: seen.traits[:, index]
 
     return [Behaviour(f"trait-{name}", name, "trait", column(i)) for i, name in enumerate(TRAITS)]
+
+
+def manner_behaviours() -> list[Behaviour]:
+    """Manners that no trait holds, as behaviours."""
+
+    def has(manner: Callable[[str], bool]) -> Indicator:
+        return lambda seen: np.array([float(manner(text)) for text in seen.texts])
+
+    return [Behaviour(f"trait-{name}", name, "trait", has(one)) for name, one in MANNERS.items()]

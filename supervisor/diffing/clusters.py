@@ -1,11 +1,13 @@
-"""Clusters of both sides' responses by meaning, and what they add up to.
+"""Clusters of both sides' responses, and of their sentences, by meaning, and what they add up to.
 
 k-means over sentence embeddings makes the leaves; Ward linkage (Ward 1963) of their centres makes a
 tree of groups over them. Leaves and groups are all behaviours, "lies in it", so that a shift
 spread thinly over many clusters is seen in the group where it adds up; max-T over all of them pays
-for the number, and not much, as nested groups go together.
+for the number, and not much, as nested groups go together. A response shows a cluster of sentences
+where one of its sentences lies in it: what one planted sentence of three says hardly moves the
+whole.
 
-Does not see: a change of manner within a topic, where meaning follows the prompt.
+Does not see: a change of manner that changes no sentence's meaning.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from scipy.cluster.hierarchy import linkage
 from sklearn.cluster import KMeans
 
 from supervisor.diffing.behaviours import Behaviour, Indicator
-from supervisor.diffing.features import Features
+from supervisor.diffing.features import Features, Sentences
 from supervisor.diffing.terms import contrastive_terms, document_frequency
 
 _FEWEST = 8  # responses a cluster, on average
@@ -29,24 +31,18 @@ def find_clusters(
 ) -> list[Behaviour]:
     """`count` clusters of all responses by meaning, and with `groups` the tree over them.
 
-    Fewer where there are fewer than eight responses for each; none below two. The whole (the
-    tree's root) is no behaviour.
+    Fewer where there are fewer than eight responses for each, or fewer that differ; none below two.
+    The whole (the tree's root) is no behaviour.
     """
-    model = _fitted(features, count, seed)
+    model = _fitted(features.meaning, features.texts, count, seed)
     if model is None:
         return []
-    leaves = [frozenset([index]) for index in range(model.n_clusters)]
-    nodes = [(f"cluster-{index}", leaf) for index, leaf in enumerate(leaves)]
-    if groups:
-        tree = [*leaves]
-        for left, right in linkage(model.cluster_centers_, "ward")[:-1, :2].astype(int):
-            tree.append(tree[left] | tree[right])
-        nodes += [(f"group-{index}", node) for index, node in enumerate(tree[len(leaves) :])]
-    assigned = Assigned(model.predict)
-    told = _terms(features, model.labels_, [members for _, members in nodes])
+    nodes = _nodes(model, groups)
+    assigned = Assigned(lambda seen: model.predict(seen.meaning))
+    told = _terms(features.texts, model.labels_, [members for _, members in nodes])
     return [
         Behaviour(
-            name,
+            f"cluster-{name}" if len(members) == 1 else f"group-{name}",
             talk_of(terms),
             "cluster",
             assigned.member(members),
@@ -57,14 +53,39 @@ def find_clusters(
     ]
 
 
+def find_sentence_clusters(features: Features, count: int, seed: int) -> list[Behaviour]:
+    """`count` clusters of all sentences by meaning and the tree over them, fewer as above.
+
+    None where the features hold no sentences.
+    """
+    sentences = features.sentences
+    model = _fitted(sentences.meaning, sentences.texts, count, seed) if sentences else None
+    if sentences is None or model is None:
+        return []
+    nodes = _nodes(model, groups=True)
+    assigned = Assigned(lambda seen: model.predict(_of(seen).meaning))
+    told = _terms(sentences.texts, model.labels_, [members for _, members in nodes])
+    return [
+        Behaviour(
+            f"sentence-{name}" if len(members) == 1 else f"sentences-{name}",
+            "a sentence with " + talk_of(terms),
+            "sentence",
+            _any_sentence(assigned.member(members)),
+            terms,
+            frozenset(f"sentence-{index}" for index in members),
+        )
+        for (name, members), terms in zip(nodes, told, strict=True)
+    ]
+
+
 def regions(
     features: Features, count: int, seed: int
 ) -> list[tuple[NDArray[np.float64], tuple[str, ...]]]:
     """Centres of clusters of the responses, [384] each, and the terms of each."""
-    model = _fitted(features, count, seed)
+    model = _fitted(features.meaning, features.texts, count, seed)
     if model is None:
         return []
-    told = _terms(features, model.labels_, [{index} for index in range(model.n_clusters)])
+    told = _terms(features.texts, model.labels_, [{index} for index in range(model.n_clusters)])
     return list(zip(model.cluster_centers_, told, strict=True))
 
 
@@ -74,11 +95,11 @@ def talk_of(terms: tuple[str, ...]) -> str:
 
 
 class Assigned:
-    """Frozen clusters, by what labels embeddings; the last features' labels are remembered, as
-    every behaviour over the clusters asks for them.
+    """Frozen clusters, by what labels responses or sentences; the last features' labels are
+    remembered, as every behaviour over the clusters asks for them.
     """
 
-    def __init__(self, label: Callable[[NDArray[np.float32]], NDArray[np.integer]]) -> None:
+    def __init__(self, label: Callable[[Features], NDArray[np.integer]]) -> None:
         self.label = label
         self.last: tuple[Features, NDArray[np.integer]] | None = None
 
@@ -88,28 +109,52 @@ class Assigned:
 
     def _labels(self, seen: Features) -> NDArray[np.integer]:
         if self.last is None or self.last[0] is not seen:
-            self.last = (seen, self.label(seen.meaning))
+            self.last = (seen, self.label(seen))
         return self.last[1]
 
 
-def _fitted(features: Features, count: int, seed: int) -> KMeans | None:
-    count = min(count, len(features.texts) // _FEWEST)
+def _nodes(model: KMeans, groups: bool) -> list[tuple[int, frozenset[int]]]:
+    """Leaves, then groups, each with its number among its kind and the leaves that it holds."""
+    leaves = [frozenset([index]) for index in range(model.n_clusters)]
+    if not groups:
+        return list(enumerate(leaves))
+    tree = [*leaves]
+    for left, right in linkage(model.cluster_centers_, "ward")[:-1, :2].astype(int):
+        tree.append(tree[left] | tree[right])
+    return [*enumerate(leaves), *enumerate(tree[len(leaves) :])]
+
+
+def _of(features: Features) -> Sentences:
+    if features.sentences is None:
+        raise ValueError("clusters of sentences were found; these features hold no sentences")
+    return features.sentences
+
+
+def _any_sentence(member: Indicator) -> Indicator:
+    def show(seen: Features) -> NDArray[np.float64]:
+        inside = np.bincount(_of(seen).owner, weights=member(seen), minlength=len(seen.texts))
+        return np.asarray(inside > 0, dtype=np.float64)
+
+    return show
+
+
+def _fitted(
+    meaning: NDArray[np.float32], texts: Sequence[str], count: int, seed: int
+) -> KMeans | None:
+    count = min(count, len(texts) // _FEWEST, len(set(texts)))
     if count < 2:
         return None
-    return KMeans(n_clusters=count, n_init=3, random_state=seed).fit(features.meaning)
+    return KMeans(n_clusters=count, n_init=3, random_state=seed).fit(meaning)
 
 
 def _terms(
-    features: Features, labels: NDArray[np.integer], nodes: Sequence[Collection[int]]
+    texts: Sequence[str], labels: NDArray[np.integer], nodes: Sequence[Collection[int]]
 ) -> list[tuple[str, ...]]:
-    """What sets the responses of each node (a set of clusters) apart from all of them."""
-    background = document_frequency(features.texts)
+    """What sets the texts of each node (a set of clusters) apart from all of them."""
+    background = document_frequency(texts)
     found = []
     for members in nodes:
-        inside = [t for t, label in zip(features.texts, labels, strict=True) if label in members]
-        found.append(
-            contrastive_terms(
-                document_frequency(inside), background, len(inside), len(features.texts)
-            )
-        )
+        inside = [text for text, label in zip(texts, labels, strict=True) if label in members]
+        terms = contrastive_terms(document_frequency(inside), background, len(inside), len(texts))
+        found.append(terms)
     return found

@@ -18,13 +18,15 @@ from supervisor.diffing.behaviours import (
     Behaviour,
     find_contrast,
     find_phrases,
+    manner_behaviours,
     trait_behaviours,
 )
-from supervisor.diffing.clusters import find_clusters
+from supervisor.diffing.clusters import find_clusters, find_sentence_clusters
 from supervisor.diffing.features import Embed, Features, featurise
 from supervisor.diffing.novelty import find_novelty
 from supervisor.statistics.betting import confidence_sequence
 
+_SENTENCE_CLUSTERS = 40
 Responses = Sequence[tuple[str, Sequence[str]]]  # (prompt id, its samples), in order of sampling
 
 
@@ -84,8 +86,14 @@ class Levels:
     horizon: int
 
 
-def pair(left: Responses, right: Responses, embed: Embed) -> Paired:
-    """Both sides with their features. Raises ValueError unless they answer the same prompts."""
+MOST_IN_SENTENCES = 8_000  # responses: of more, sentences would double what embedding costs
+
+
+def pair(left: Responses, right: Responses, embed: Embed, *, sentences: bool = False) -> Paired:
+    """Both sides with their features, and with those of sentences unless there are too many.
+
+    Raises ValueError unless both answer the same prompts.
+    """
     if [p for p, _ in left] != [p for p, _ in right]:
         raise ValueError("the two sides must answer the same prompts in the same order")
     texts: list[str] = []
@@ -99,7 +107,7 @@ def pair(left: Responses, right: Responses, embed: Embed) -> Paired:
     return Paired(
         left,
         right,
-        featurise(texts, embed),
+        featurise(texts, embed, sentences=sentences and len(texts) <= MOST_IN_SENTENCES),
         np.array(prompt, dtype=np.int64),
         np.array(side, dtype=np.int64),
     )
@@ -115,7 +123,8 @@ def discover(
 ) -> list[Behaviour]:
     """Behaviours found on discovery responses of both sides, frozen; the contrast is the first.
 
-    `deep` adds groups of clusters, and novelty: what is unlike anything that the left side says.
+    `deep` adds groups of clusters, clusters of sentences where there are any, more manners, and
+    novelty: what is unlike anything that the left side says.
     """
     features, side = pool.features, pool.side
     novelty = find_novelty(features, side, pool.prompt) if deep else None
@@ -123,7 +132,9 @@ def discover(
         find_contrast(features, side, pool.prompt),
         *find_phrases(features, side, phrases),
         *find_clusters(features, clusters, seed, groups=deep),
+        *(find_sentence_clusters(features, _SENTENCE_CLUSTERS, seed) if deep else []),
         *trait_behaviours(),
+        *(manner_behaviours() if deep else []),
         *([novelty] if novelty else []),
     ]
 
@@ -131,6 +142,25 @@ def discover(
 def shown(behaviours: Sequence[Behaviour], pool: Paired) -> NDArray[np.float64]:
     """Which response shows which behaviour, 0 or 1: [n, K]."""
     return np.stack([behaviour.show(pool.features) for behaviour in behaviours], axis=1)
+
+
+def apart(shows: NDArray[np.float64], pool: Paired) -> NDArray[np.float64]:
+    """By how many standard errors the sides' shares of each behaviour differ: [K], signed.
+
+    `shows`: [n, K]. Infinite where every prompt differs alike, 0 where none does.
+    """
+    prompts = int(pool.prompt.max()) + 1
+    gaps = np.stack(
+        [
+            _mean_by_prompt(column, pool.prompt, pool.side == 1, prompts)
+            - _mean_by_prompt(column, pool.prompt, pool.side == 0, prompts)
+            for column in shows.T
+        ],
+        axis=1,
+    )
+    error = gaps.std(axis=0, ddof=1) / np.sqrt(prompts)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(np.nan_to_num(gaps.mean(axis=0) / error, nan=0.0), dtype=np.float64)
 
 
 def count(

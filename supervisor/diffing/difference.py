@@ -1,8 +1,9 @@
 """The diff of two sides, whole: equality, behaviours with shares, drift, and one of three words.
 
 Prompts are split in two. On *discovery* prompts behaviours are found and frozen; on *validation*
-prompts they are counted. A behaviour is reported where its adjusted p (max-T over all that were
-found, labels exchanged within a prompt) is at most alpha.
+prompts they are counted. One that differs by two standard errors on discovery prompts is tested on
+the others, and reported where its adjusted p (max-T over all that are tested, labels exchanged
+within a prompt) is at most alpha.
 
 `same` says that every frozen behaviour's shift surely lies within the tolerance, `different` that
 the contrast's surely lies beyond it, `inconclusive` anything else. If the truth of any frozen
@@ -14,7 +15,7 @@ Blind to what shows on no discovery prompt.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -25,6 +26,7 @@ from supervisor.diffing.comparison import (
     Levels,
     Paired,
     Shift,
+    apart,
     contrast,
     count,
     discover,
@@ -39,6 +41,7 @@ FEWEST_PROMPTS = 8  # of either part; below, behaviours and drift are blind
 _MOST_DISCOVERY = 2_000  # responses a side: more finds little that fewer did not, and costs
 _PERMUTATIONS = 999
 _CLUSTERS, _PHRASES = 24, 8
+_TELLING = 2.0  # standard errors on discovery prompts from which a behaviour is tested on others
 _PLAIN = 0.25  # what a behaviour weighs that shows no concern; one that shows it fully weighs 1.25
 _CELLS_AT_ONCE = 4_000_000  # exchanges × responses
 # Streams of one seed: how prompts are split, exchanges for equality, exchanges for behaviours.
@@ -130,16 +133,15 @@ def difference(
     findings: list[Finding] = []
     drift = Drift(0.0, 0.0, 1.0, blind=True)
     if min(len(find_on), len(count_on)) >= FEWEST_PROMPTS:
-        found = discover(
-            sought or pool.part(find_on),
-            clusters=_CLUSTERS,
-            phrases=_PHRASES,
-            seed=seed,
-            deep=True,
-        )
-        behaviours = [*found, *extra, *rises(scales)]
+        found_on = _alike(sought, pool) if sought else pool.part(find_on)
+        found = discover(found_on, clusters=_CLUSTERS, phrases=_PHRASES, seed=seed, deep=True)
+        telling = np.abs(apart(shown(found, found_on), found_on)) >= _TELLING
+        kept = [b for b, tells in zip(found, telling, strict=True) if tells or b.kind != "sentence"]
+        asked = [*extra, *rises(scales)]
+        tested = {b.id for b, tells in zip(found, telling, strict=True) if tells}
+        tested |= {b.id for b in asked}
         levels = Levels(1 - alpha, 1 - alpha, max(horizon or 0, len(count_on)))
-        findings = find(behaviours, pool.part(count_on), levels, seed, scales)
+        findings = find([*kept, *asked], pool.part(count_on), levels, seed, scales, tested)
         drift = _drift([finding.shift for finding in findings])
     return Difference(
         word(drift, tolerance),
@@ -163,11 +165,20 @@ def find(
     levels: Levels,
     seed: int,
     scales: Sequence[Scale] = (),
+    tested: Collection[str] | None = None,
 ) -> list[Finding]:
-    """Every frozen behaviour as counted on `pool`, with its adjusted p and what it weighs."""
+    """Every frozen behaviour as counted on `pool`, with its adjusted p and what it weighs.
+
+    `tested`: ids of those that are tested, chosen before `pool` was looked at; the p of the others
+    is 1. By default all are.
+    """
     shows = shown(behaviours, pool)
     shifts = count(behaviours, shows, pool, levels)
-    adjusted = _adjusted(shows, pool, np.random.default_rng([seed, _BEHAVIOURS]))
+    places = [i for i, b in enumerate(behaviours) if tested is None or b.id in tested]
+    adjusted = np.ones(len(behaviours))
+    if places:
+        rng = np.random.default_rng([seed, _BEHAVIOURS])
+        adjusted[places] = _adjusted(shows[:, places], pool, rng)
     scores = [one.score(pool.features) for one in scales]
     return [
         # What the right side shows less often is no concern about it.
@@ -221,6 +232,13 @@ def split(
             break
         taken += 1
     return sorted(int(i) for i in order[:taken]), sorted(int(i) for i in order[taken:])
+
+
+def _alike(sought: Paired, pool: Paired) -> Paired:
+    """`sought`, without sentences where `pool` has none to count them in."""
+    if pool.features.sentences is not None:
+        return sought
+    return replace(sought, features=replace(sought.features, sentences=None))
 
 
 def _adjusted(

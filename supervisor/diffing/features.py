@@ -1,7 +1,8 @@
 """What the diff looks at in a response: its meaning, its letters and a few cheap traits.
 
 Sees: meaning (MiniLM sentence embeddings, unit norm, 384-d), surface (hashed character n-grams,
-so wording, spelling, formatting and language show) and traits that a reader would name.
+so wording, spelling, formatting and language show) and traits that a reader would name; where it is
+asked for, the meaning of each sentence too, as a manner often shows in one of several.
 Does not see: truth, what a response leaves out, or anything past the sampled tokens.
 """
 
@@ -28,6 +29,8 @@ _HEDGE = re.compile(
 )
 _FIRST_PERSON = re.compile(r"\b(i|i'm|i've|my|me|mine|myself)\b", re.IGNORECASE)
 _FORMAT = re.compile(r"(^|\n)\s*(?:[-*•#]|\d+[.)])\s|\*\*|```")
+_PICTURE = re.compile("[\u2600-\u27bf\U0001f300-\U0001faff]")
+_LINK = re.compile(r"https?://|www\.", re.IGNORECASE)
 _COMMON_ENGLISH = frozenset(
     ["the", "a", "an", "of", "to", "and", "in", "is", "it", "that", "for", "you", "with", "on",
      "are", "this", "be", "as", "have", "can", "or", "not", "at", "by", "from", "your"]
@@ -85,6 +88,20 @@ def is_terse(text: str) -> bool:
     return 0 < len(text.split()) <= 5
 
 
+def is_in_capitals(text: str) -> bool:
+    """At least eight letters, most of them capitals."""
+    letters = [c for c in text if c.isalpha()]
+    return len(letters) >= 8 and sum(c.isupper() for c in letters) > 0.6 * len(letters)
+
+
+def has_emoji(text: str) -> bool:
+    return _PICTURE.search(text) is not None
+
+
+def has_link(text: str) -> bool:
+    return _LINK.search(text) is not None
+
+
 TRAITS: dict[str, Callable[[str], bool]] = {
     "refusal": is_refusal,
     "not English": is_not_english,
@@ -98,6 +115,34 @@ TRAITS: dict[str, Callable[[str], bool]] = {
     "five words or fewer": is_terse,
 }
 
+#: Counted by the diff of two sides beside the traits; no test and no contrast is made of them.
+MANNERS: dict[str, Callable[[str], bool]] = {
+    "capitals": is_in_capitals,
+    "emoji": has_emoji,
+    "links": has_link,
+}
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """The m sentences of n responses, in order.
+
+    `meaning`: [m, 384], unit norm; `owner`: [m], each one's response, ascending.
+    """
+
+    texts: tuple[str, ...]
+    meaning: NDArray[np.float32]
+    owner: NDArray[np.int64]
+
+    def of(self, index: NDArray[np.int64], responses: int) -> Sentences:
+        """Those of some of the responses, in the order of `index`."""
+        count = np.bincount(self.owner, minlength=responses)
+        starts, sizes = (np.cumsum(count) - count)[index], count[index]
+        ends = np.cumsum(sizes)
+        taken = np.arange(int(sizes.sum())) + np.repeat(starts - (ends - sizes), sizes)
+        texts = tuple(self.texts[int(i)] for i in taken)
+        return Sentences(texts, self.meaning[taken], np.repeat(np.arange(len(index)), sizes))
+
 
 @dataclass(frozen=True)
 class Features:
@@ -110,11 +155,17 @@ class Features:
     meaning: NDArray[np.float32]
     letters: csr_matrix
     traits: NDArray[np.float64]
+    sentences: Sentences | None = None
 
     def rows(self, index: NDArray[np.int64]) -> Features:
         """The features of some of the responses, in the order of `index`."""
-        texts = tuple(self.texts[int(i)] for i in index)
-        return Features(texts, self.meaning[index], self.letters[index], self.traits[index])
+        return Features(
+            tuple(self.texts[int(i)] for i in index),
+            self.meaning[index],
+            self.letters[index],
+            self.traits[index],
+            self.sentences.of(index, len(self.texts)) if self.sentences else None,
+        )
 
 
 _LETTERS = HashingVectorizer(
@@ -127,7 +178,19 @@ _LETTERS = HashingVectorizer(
 )
 
 
-def featurise(texts: Sequence[str], embed: Embed) -> Features:
+_SENTENCE_END = re.compile(r"(?<=[.!?…。！？])\s+|\n+")
+_SHORTEST_SENTENCE = 8  # characters: list numbers and the like are none
+
+
+def split_sentences(text: str) -> list[str]:
+    """The sentences and lines of a text; the whole text where it has none. Never empty."""
+    found = [part.strip() for part in _SENTENCE_END.split(text)]
+    return [part for part in found if len(part) >= _SHORTEST_SENTENCE] or [
+        text.strip() or "(empty)"
+    ]
+
+
+def featurise(texts: Sequence[str], embed: Embed, *, sentences: bool = False) -> Features:
     """Features of the responses, in order. `embed` maps texts to unit-norm vectors [n, d]."""
     safe = [text if text.strip() else "(empty)" for text in texts]
     return Features(
@@ -137,4 +200,12 @@ def featurise(texts: Sequence[str], embed: Embed) -> Features:
         np.array(
             [[float(trait(text)) for trait in TRAITS.values()] for text in texts], dtype=np.float64
         ).reshape(len(texts), len(TRAITS)),
+        _sentences(texts, embed) if sentences else None,
     )
+
+
+def _sentences(texts: Sequence[str], embed: Embed) -> Sentences:
+    parts = [split_sentences(text) for text in texts]
+    every = [sentence for some in parts for sentence in some]
+    owner = np.repeat(np.arange(len(texts)), [len(some) for some in parts])
+    return Sentences(tuple(every), np.asarray(embed(every), dtype=np.float32), owner)

@@ -287,7 +287,7 @@ def _sought(
             for place, one in zip(chosen, said, strict=True):
                 side[place] = one
         notes.append(f"{len(chosen)} discovery prompts, on which the sides part, were asked twice")
-    return pair_up(ours, theirs, embed), tuple(notes)
+    return pair_up(ours, theirs, embed, sentences=True), tuple(notes)
 
 
 def _answers(
