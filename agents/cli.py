@@ -93,7 +93,7 @@ def status(
         if as_json:
             typer.echo(json.dumps(summary, ensure_ascii=False))
         else:
-            Console().print(show(summary))
+            Console().print(show(summary), crop=False)
 
 
 def _watch(folder: Path, as_json: bool, work: Any) -> None:
@@ -116,7 +116,7 @@ def _watch(folder: Path, as_json: bool, work: Any) -> None:
     if as_json:
         typer.echo(json.dumps(summary, ensure_ascii=False))
     else:
-        Console().print(show(summary))
+        Console().print(show(summary), crop=False)
     if code:
         raise typer.Exit(code)
 

@@ -81,7 +81,8 @@ def _reign(summary: Summary) -> str:
     crowned = [one["round"] for one in summary.get("rounds", ()) if one.get("promoted")]
     if crowned:
         return f", crowned in round {crowned[-1]}"
-    return ", the origin: no successor was approved" if summary.get("rounds") else ""
+    judged = any(one.get("checkpoint_verdict") for one in summary.get("rounds", ()))
+    return ", the origin: no successor was approved" if judged else ", the origin"
 
 
 def _station(summary: Summary) -> str:
@@ -98,7 +99,7 @@ def _round(one: Summary, summary: Summary) -> list[RenderableType]:
     _row(table, "batch", _verdict(one.get("batch_verdict"), "no batch was judged"))
     successor = _verdict(one.get("checkpoint_verdict"), "no successor was judged")
     if one.get("promoted"):
-        successor.append("\n→ crowned: it is the next round's parent", "bold")
+        successor.append("\n→ crowned: it is the champion from here on", "bold")
         successor.append(" (no gain is asked of it, only that nothing is surely lost)", "dim")
     elif one.get("finished", True):
         successor.append("\n→ the champion stays")
@@ -164,11 +165,12 @@ def _verdict(verdict: Summary | None, nothing: str) -> Text:
     decision = str(verdict.get("decision", ""))
     sign, style = SIGNS.get(decision, ("?", "bold"))
     text = Text.assemble((f"{sign} {_DECISIONS.get(decision, plain(decision))}", style))
+    text.append(f" (verdict {verdict['id'][:12]})" if verdict.get("id") else "", "dim")
     reasons = [r for r in verdict.get("reasons", ()) if not r.startswith(_SILENCE)]
     for reason in reasons[:REASONS]:
         text.append(f"\n- {plain(reason)}")
     if len(reasons) > REASONS:
-        text.append(f"\n- and {len(reasons) - REASONS} more, in verdict {verdict['id'][:12]}")
+        text.append(f"\n- and {len(reasons) - REASONS} more, in the verdict")
     if verdict.get("dropped"):
         text.append(f"\n- dropped as duplicates: {verdict['dropped']} of its examples")
     if verdict.get("silent"):
@@ -256,15 +258,14 @@ def _whole(summary: Summary) -> Table:
     for item in waiting:
         text.append(f"{item['subject_kind']} {item['subject'][:12]}", "bold yellow")
         text.append(f" since {item['since'][:16].replace('T', ' ')}\n")
-    _row(table, "quarantined", text.append(f"{len(waiting)} in all; see and decide:"))
-    for command in summary.get("look", {}).get("review", ()):
-        _row(table, "", Text(command, "cyan", overflow="fold"))
+    _row(table, "quarantined", text.append(f"{len(waiting)} in all; how to decide stands below"))
     return table
 
 
 def _next(look: Mapping[str, Any]) -> list[RenderableType]:
     parts: list[RenderableType] = []
     for key, words in (
+        ("review", "what waits for a person: see it, and decide"),
         ("mlflow", "MLflow, a view of the ledger: batches, verdicts, checkpoints"),
         ("dashboard", "Ray's dashboard, while the run works"),
         ("metrics", "Ray's metrics, for Prometheus, while the run works"),
@@ -273,7 +274,10 @@ def _next(look: Mapping[str, Any]) -> list[RenderableType]:
         ("status", "this screen again"),
         ("resume", "go on with the run"),
     ):
-        if look.get(key):
+        told = look.get(key)
+        if told:
             parts.append(Text(words, "dim"))
-            parts.append(Padding(Text(look[key], "cyan", overflow="fold"), (0, 0, 0, 2)))
+            for line in [told] if isinstance(told, str) else told:
+                # Whole on one line, however narrow the screen: it is there to be pasted.
+                parts.append(Text(f"  {line}", "cyan", no_wrap=True, overflow="ignore"))
     return parts

@@ -34,6 +34,7 @@ from ray._private.authentication.authentication_token_setup import (
     maybe_enable_token_auth_if_token_available,
 )
 
+from agents.program import program
 from regent.config import RayConfig
 from regent.errors import CannotRun
 from regent.records import digest
@@ -70,10 +71,25 @@ def connect(config: RayConfig, folder: Path) -> ClusterInfo:
         raise CannotRun("this process is on a Ray cluster already; call disconnect() first")
     absolute = folder.resolve()
     namespace = f"regent-{absolute.name}-{digest(str(absolute).encode())[:6]}"
-    address = config.address or os.environ.get("RAY_ADDRESS", "")
+    refuse_url(config)
+    address = _address(config)
     if address in ("", "local"):
         return _start(config, namespace)
     return _join(address, namespace)
+
+
+def refuse_url(config: RayConfig) -> None:
+    """Raises CannotRun where Ray's address is a URL: a driver joins at HOST:PORT."""
+    address = _address(config)
+    if "://" in address:
+        raise CannotRun(
+            f"Ray address '{address}': give the head's HOST:PORT (6379 by default), "
+            "or submit the run with `ray job submit`"
+        )
+
+
+def _address(config: RayConfig) -> str:
+    return config.address or os.environ.get("RAY_ADDRESS", "")
 
 
 def disconnect() -> None:
@@ -156,11 +172,6 @@ def _start(config: RayConfig, namespace: str) -> ClusterInfo:
 
 
 def _join(address: str, namespace: str) -> ClusterInfo:
-    if "://" in address:
-        raise CannotRun(
-            f"Ray address '{address}': give the head's HOST:PORT (6379 by default), "
-            "or submit the run with `ray job submit`"
-        )
     if address != "auto":
         host, _, port = address.rpartition(":")
         try:
@@ -199,8 +210,8 @@ def _guard_token() -> list[str]:
     with contextlib.suppress(OSError):
         token.chmod(0o600)
     return [
-        "the dashboard asks once for the token that `ray get-auth-token` prints; "
-        "in another shell: RAY_AUTH_MODE=token ray list actors"
+        f"the dashboard asks once for the token that `{program('ray')} get-auth-token` prints; "
+        f"in another shell: RAY_AUTH_MODE=token {program('ray')} list actors"
     ]
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from agents import loop
-from agents.cluster import ClusterInfo, connect, disconnect
+from agents.cluster import ClusterInfo, connect, disconnect, refuse_url
 from agents.code import code_version
 from agents.desk import Desk, EndpointAddress
 from agents.live import View
@@ -48,8 +48,10 @@ class RunState:
     def __init__(self, folder: Path) -> None:
         self.path = folder / "state.json"
         self.fields: dict[str, Any] = {}
-        if self.path.exists():
-            self.fields = json.loads(self.path.read_text("utf-8"))
+        # What cannot be read is written anew: the ledger has all that matters.
+        with contextlib.suppress(OSError, ValueError):
+            kept = json.loads(self.path.read_text("utf-8"))
+            self.fields = kept if isinstance(kept, dict) else {}
 
     def set(self, **fields: Any) -> None:
         self.fields |= fields
@@ -78,6 +80,7 @@ def start(config: RunConfig, view: View) -> None:
     for other in (config.planner, config.worker):
         if other:
             _endpoint(other)
+    refuse_url(config.ray)
     _room(folder.parent)
     free_port(config.engine.port)  # the engine asks again, when the folder is there
     (folder / "logs").mkdir(parents=True)
@@ -244,7 +247,12 @@ def _facts(config: RunConfig, cluster: ClusterInfo) -> dict[str, str]:
 
 
 def _room(parent: Path) -> None:
-    parent.mkdir(parents=True, exist_ok=True)
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotRun(
+            f"{parent}: {error.strerror or error}; name another --folder for the run"
+        ) from error
     free = shutil.disk_usage(parent).free
     if free < _ROOM_BYTES:
         raise CannotRun(

@@ -312,7 +312,7 @@ class Stations:
         if all(result.score is None for result in results):
             raise CannotRun(
                 "the engine answered none of the profile's items; "
-                "see logs/engine.log, then `regent resume`"
+                "see logs/engine/engine.log, then `regent resume`"
             )
         self._append([("profile", measured, None)])
         return measured, results

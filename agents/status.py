@@ -12,14 +12,13 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
 from rich.console import RenderableType
 
 from agents.closing import closing
+from agents.program import program
 from agents.summary import RoundSummary
 from regent.config import RunConfig, load_config
 from regent.errors import CannotRun
@@ -153,7 +152,7 @@ def _checkpoint_name(ledger: Ledger, champion: str) -> str:
 def _liveness(kept: dict[str, Any], folder: Path, complete: bool) -> Summary:
     """The state and what to do about it: a driver that is gone is not running."""
     state, line = str(kept.get("state") or ""), str(kept.get("line") or "")
-    resume = f"go on with `{_program('regent')} resume {shlex.quote(str(folder))}`"
+    resume = f"go on with `{program('regent')} resume {shlex.quote(str(folder))}`"
     if not state:
         state = "finished" if complete else "stopped"
     if state == "running" and not _alive(kept.get("pid")):
@@ -184,9 +183,9 @@ def _alive(pid: Any) -> bool:
 
 def _look(folder: Path, config: RunConfig, kept: dict[str, Any], summary: Summary) -> Summary:
     """Where to look next: commands as they can be typed here, and addresses."""
-    run, regent = shlex.quote(str(folder)), _program("regent")
+    run, regent = shlex.quote(str(folder)), program("regent")
     uri = str(kept.get("mlflow") or config.mlflow_uri) or f"sqlite:///{folder / 'mlflow.sqlite'}"
-    mlflow = f"{_program('mlflow')} ui --backend-store-uri \\\n  {shlex.quote(_near_uri(uri))}"
+    mlflow = f"{program('mlflow')} ui --backend-store-uri {shlex.quote(_near_uri(uri))}"
     waiting = summary["quarantined"]
     subject = waiting[0]["subject"][:12] if waiting else ""
     live = summary["state"] == "running"
@@ -200,8 +199,8 @@ def _look(folder: Path, config: RunConfig, kept: dict[str, Any], summary: Summar
         "resume": "" if live or summary["state"] == "finished" else f"{regent} resume {run}",
         "review": [
             f"{regent} review {run} list",
-            f'{regent} review {run} release {subject} \\\n  --reason "…"',
-            f'{regent} review {run} reject {subject} \\\n  --reason "…"',
+            f'{regent} review {run} release {subject} --reason "…"',
+            f'{regent} review {run} reject {subject} --reason "…"',
         ]
         if waiting
         else [],
@@ -218,15 +217,3 @@ def _near_uri(uri: str) -> str:
     if uri.startswith(scheme) and path.is_absolute() and path.is_relative_to(Path.cwd()):
         return f"{scheme}{path.relative_to(Path.cwd())}"
     return uri
-
-
-def _program(name: str) -> str:
-    """How `name` can be called here: by its name, or from the environment that runs this."""
-    beside = Path(sys.executable).with_name(name)
-    found = shutil.which(name)
-    if found and Path(found).resolve() == beside.resolve():
-        return name
-    if not beside.exists():
-        return name
-    near = beside.is_relative_to(Path.cwd())
-    return shlex.quote(str(beside.relative_to(Path.cwd()) if near else beside))

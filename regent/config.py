@@ -137,9 +137,8 @@ class RunConfig(Section):
     rounds: int = Field(2, ge=1)
     seed: int = Field(0, ge=0)
     on_quarantine: Literal["continue", "wait"] = "continue"
-    environments: tuple[EnvironmentChoice, ...] = (
-        EnvironmentChoice(name="reasoning"),
-        EnvironmentChoice(name="mechanism"),
+    environments: tuple[EnvironmentChoice, ...] = Field(
+        (EnvironmentChoice(name="reasoning"), EnvironmentChoice(name="mechanism")), min_length=1
     )
     profile: ProfileConfig = ProfileConfig()
     experiment: ExperimentConfig = ExperimentConfig()
@@ -159,6 +158,8 @@ def load_yaml(path: Path) -> dict[str, Any]:
         raise CannotRun(
             f"{path}: {error.strerror or error}; give the path of a readable YAML file"
         ) from error
+    except UnicodeDecodeError as error:
+        raise CannotRun(f"{path}: it is not UTF-8 ({error.reason}); save it as UTF-8") from error
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:

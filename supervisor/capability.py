@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from environments.skills import Node, examine, items, node_named
+from regent.config import parse
 from regent.models.speaker import Speaker
 from regent.records import Measurement, Reference, TaskRef, canonical_json, digest
 from supervisor.instrument import Candidate, Look
@@ -62,7 +63,7 @@ class Capability:
     )
 
     def __init__(self, settings: dict[str, Any] | None = None) -> None:
-        self.settings = CapabilitySettings.model_validate(settings or {})
+        self.settings = parse(CapabilitySettings, settings or {}, "the policy, capability")
 
     def expects(
         self, candidate: Candidate, references: dict[Reference, Speaker], look: Look

@@ -86,6 +86,8 @@ def diff(
                 raise CannotRun(
                     f"{file}: there is no folder {file.parent}; make it, or name another"
                 )
+            if file is not None and file.is_dir():
+                raise CannotRun(f"{file} is a folder; name a file in it")
         regions = read_atlas(atlas) if atlas is not None and atlas.exists() else None
         said = approved(left, right, seed, personas) if approvals or personas else None
         progress = Console(stderr=True, quiet=is_file(left) and is_file(right))

@@ -84,7 +84,11 @@ def checkpoint(
 ) -> None:
     """Judge a successor before it succeeds."""
     with one_line():
+        from environments.skills import node_named
+
         _known(target)
+        for name in skill or ():
+            node_named(name)
 
         def judge(session: _Session) -> Verdict:
             speaker = session.speaker(model)
@@ -112,16 +116,18 @@ def read_examples(file: Path) -> list[Example]:
     """The examples of a JSONL file. Raises CannotRun naming the line that does not parse."""
     try:
         lines = file.read_text("utf-8").split("\n")  # not splitlines: U+2028 may stand in a string
-    except (OSError, UnicodeDecodeError) as error:
-        raise CannotRun(
-            f"{file}: it cannot be read as UTF-8 text ({error}); give a JSONL file"
-        ) from error
+    except OSError as error:
+        raise CannotRun(f"{file}: {error.strerror or error}; give a JSONL file") from error
+    except UnicodeDecodeError as error:
+        raise CannotRun(f"{file}: it is not UTF-8 ({error.reason}); give a JSONL file") from error
     examples = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
+            if not isinstance(row, dict):
+                raise TypeError(f"a {type(row).__name__}")
             fields = {k: row[k] for k in ("messages", "rejected", "provenance") if k in row}
             example = Example.model_validate(fields)
             example.canonical()  # refuses half a surrogate pair here, where the line is known

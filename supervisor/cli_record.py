@@ -108,7 +108,14 @@ def why(
         opened = open_run(run)
         links = lineage_of(opened.ledger, opened.store, id)
         text = render(links, shutil.get_terminal_size((100, 24)).columns)
-        _print({"lineage": [link.as_dict() for link in links]}, text, as_json)
+        problems = opened.ledger.verify()
+        if problems:
+            text += (
+                f"\n! {problems[0].where}: {problems[0].detail}. What stands above may not be "
+                f"what was recorded; `regent audit verify {run}` says more"
+            )
+        said = {"lineage": [link.as_dict() for link in links], "sound": not problems}
+        _print(said, text, as_json)
 
 
 @audit.command()

@@ -13,7 +13,7 @@ from pathlib import Path
 from regent.config import EngineConfig
 from regent.errors import CannotRun
 from regent.models.engine import Engine
-from regent.models.names import resolve, weights_folder
+from regent.models.names import parse, resolve, weights_folder
 from regent.models.speaker import Speaker
 from regent.models.weights import checkpoint_digest
 from regent.records import digest
@@ -29,13 +29,14 @@ class Voices:
 
     def speaker(self, name: str) -> Speaker:
         """Raises CannotRun where the name does not resolve."""
-        if "@http" in name:
+        parts = parse(name)
+        if parts.url:
             return resolve(name)
-        if "+" in name:
+        if parts.adapter is not None:
             # Sampled by Transformers; named by content, as a new adapter may lie in an old folder.
             voice = resolve(name)
-            base, _, adapter = name.partition("+")
-            weights = (checkpoint_digest(weights_folder(base)), checkpoint_digest(Path(adapter)))
+            folders = (weights_folder(parts.base), parts.adapter)
+            weights = [checkpoint_digest(folder) for folder in folders]
             voice.name = digest("+".join(weights).encode())
             return voice
         folder = weights_folder(name)

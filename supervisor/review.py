@@ -136,7 +136,13 @@ class Review:
         """The newest verdict on each subject."""
         latest = {}
         for row in self.ledger.rows("verdict"):
-            verdict = Verdict.from_canonical(row.payload)
+            try:
+                verdict = Verdict.from_canonical(row.payload)
+            except ValueError as error:
+                raise CannotRun(
+                    f"ledger row {row.seq} (verdict {str(row.subject)[:12]}) is no verdict any "
+                    "more: it was altered; `regent audit verify RUN` says what else was"
+                ) from error
             latest[verdict.subject] = (row, verdict)
         return latest
 

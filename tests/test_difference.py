@@ -226,3 +226,6 @@ def test_a_page_without_a_folder_is_said_before_anything_is_asked(tmp_path: Path
     told = CliRunner().invoke(app, ["diff", "a.jsonl", "b.jsonl", "--html", str(page)])
     assert (told.exit_code, told.stdout, told.stderr.count("\n")) == (2, "", 1)
     assert f"there is no folder {page.parent}" in told.stderr
+    told = CliRunner().invoke(app, ["diff", "a.jsonl", "b.jsonl", "--html", str(tmp_path)])
+    assert (told.exit_code, told.stdout, told.stderr.count("\n")) == (2, "", 1)
+    assert f"{tmp_path} is a folder" in told.stderr

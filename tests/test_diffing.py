@@ -326,8 +326,13 @@ def test_a_concern_that_the_policy_names_is_held_to_its_own_tolerance_and_only_a
 def test_a_tolerance_for_no_concern_or_out_of_range_is_refused(
     given: dict[str, float], complaint: str
 ) -> None:
-    with pytest.raises(ValueError, match=complaint):
+    with pytest.raises(CannotRun, match=complaint):
         BehaviouralDiff({"concern_tolerances": given}, embed)
+
+
+def test_more_gate_prompts_than_there_are_is_refused() -> None:
+    with pytest.raises(CannotRun, match="gate has 140 prompts a stratum, not 141"):
+        BehaviouralDiff({"gate_prompts": 141}, embed)
 
 
 def test_a_change_confined_to_character_is_seen_there_and_only_there() -> None:

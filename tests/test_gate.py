@@ -336,7 +336,7 @@ def test_an_unknown_instrument_is_refused_with_the_nearest_name() -> None:
 
 def test_a_setting_that_an_instrument_does_not_know_is_refused_in_one_line(tmp_path: Path) -> None:
     policy = Policy(checkpoint=(InstrumentChoice(name="diff", settings={"promts": 3}),), batch=())
-    with pytest.raises(CannotRun, match="'diff': setting 'promts'") as refused:
+    with pytest.raises(CannotRun, match="diff: unknown key 'promts'; did you mean") as refused:
         Gate(policy, tmp_path)
     assert "\n" not in str(refused.value)
 

@@ -8,7 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from agents.cli import app
+from regent.errors import CannotRun
 from supervisor.record.lineage import champion, render, why
 from tests.honest_run import one_round
 
@@ -59,6 +62,39 @@ def test_why_says_of_a_dropped_example_that_it_was_dropped(tmp_path: Path) -> No
     run = one_round(tmp_path)
     example = run.ledger.rows("batch")[0].fields()["examples"][2]
     assert "this example was dropped: duplicate" in render(why(run.ledger, run.store, example))
+
+
+def test_why_names_examples_to_ask_for_and_leads_from_a_gap_to_them(tmp_path: Path) -> None:
+    run = one_round(tmp_path)
+    batch = run.ledger.rows("batch")[0]
+    told = next(link for link in why(run.ledger, run.store, batch.subject) if link.kind == "plan")
+    named = told.summary.split("e.g. ")[1][:12]
+    assert any(one.startswith(named) for one in batch.fields()["examples"])
+    gap = next(link.id for link in why(run.ledger, run.store, named) if link.kind == "gap")
+    forward = why(run.ledger, run.store, gap)
+    assert {"plan", "trajectory", "example", "batch"} <= {link.kind for link in forward}
+    assert any(link.id.startswith(named) and "seed 71" in link.summary for link in forward)
+
+
+def test_an_id_that_is_like_none_gets_no_nearest(tmp_path: Path) -> None:
+    run = one_round(tmp_path)
+    with pytest.raises(CannotRun, match="ids look like"):
+        why(run.ledger, run.store, "experiment-r1-00-chain_sum")
+
+
+def test_why_says_where_the_ledger_was_altered(tmp_path: Path) -> None:
+    run = one_round(tmp_path)
+    verdict = run.ledger.rows("verdict")[0]
+    asked = ["audit", "why", str(run.path), verdict.subject]
+    assert CliRunner().invoke(app, asked).stdout.count("audit verify") == 0
+    database = run.path / "ledger.sqlite"
+    database.write_bytes(database.read_bytes().replace(b'"approve"', b'"Approve"'))
+    told = CliRunner().invoke(app, asked)
+    assert "its content was altered" in told.stdout
+    assert "audit verify" in told.stdout
+    shown = CliRunner().invoke(app, ["status", str(run.path)])
+    assert shown.exit_code == 2
+    assert "it was altered; `regent audit verify RUN`" in shown.stderr
 
 
 def test_a_revoked_champion_gives_way_to_the_one_before(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def without(key: str) -> str:
         ("7", "each line is one JSON object"),
         ('"messages"', "each line is one JSON object"),
         ("null", "each line is one JSON object"),
-        ("[]", "'messages': field required"),
+        ("[]", "each line is one JSON object"),
         ("{}", "'messages': field required"),
         ('{"messages": []}', "'messages': tuple should have at least 1 item"),
         (without("role"), "'messages.0.role': field required"),
@@ -83,11 +83,19 @@ def test_a_line_that_is_no_example_is_named(tmp_path: Path, line: str, complaint
     assert "\n" not in said
 
 
+def test_a_skill_that_is_no_node_is_refused_before_a_look_is_spent(tmp_path: Path) -> None:
+    asked = ["checkpoint", "smollm2", "--parent", "smollm2", "--folder", str(tmp_path)]
+    told = CliRunner().invoke(app, [*asked, "--skill", "reasoning/products"])
+    assert (told.exit_code, told.stdout, told.stderr.count("\n")) == (2, "", 1)
+    assert "write ENVIRONMENT/SKILL/LEVEL" in told.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_file_that_cannot_be_read_or_holds_nothing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CannotRun, match="cannot be read"):
+    with pytest.raises(CannotRun, match="No such file or directory; give a JSONL file"):
         read_examples(tmp_path / "absent.jsonl")
     (tmp_path / "latin.jsonl").write_bytes(b'{"messages": "\xe9"}')
-    with pytest.raises(CannotRun, match="as UTF-8 text"):
+    with pytest.raises(CannotRun, match="it is not UTF-8"):
         read_examples(tmp_path / "latin.jsonl")
     with pytest.raises(CannotRun, match="holds no example"):
         read_examples(file_of(tmp_path, "", "  "))

@@ -69,6 +69,33 @@ def test_a_run_without_its_first_row_is_no_other_run(tmp_path: Path) -> None:
     runs._refuse_another(tmp_path, runs._identity(config))
 
 
+@pytest.mark.parametrize("kept", ["{broken", "[1]", ""])
+def test_a_state_that_cannot_be_read_is_written_anew(kept: str, tmp_path: Path) -> None:
+    (tmp_path / "state.json").write_text(kept)
+    state = runs.RunState(tmp_path)
+    assert state.fields == {}
+    state.set(state="running")
+    assert runs.RunState(tmp_path).fields == {"state": "running"}
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"folder": "README.md/run"}, "name another --folder"),
+        ({"ray": {"address": "ray://127.0.0.1:10001"}}, "give the head's HOST:PORT"),
+    ],
+)
+def test_what_cannot_begin_leaves_no_folder(
+    change: dict[str, Any], complaint: str, tmp_path: Path
+) -> None:
+    (tmp_path / "README.md").write_text("a file")
+    folder = tmp_path / str(change.pop("folder", "run"))
+    with pytest.raises(CannotRun, match=complaint) as told:
+        runs.start(RunConfig.model_validate({"folder": folder, **change}), SilentView())
+    assert "\n" not in str(told.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+
+
 class Heard(SilentView):
     """Keeps what it was told."""
 

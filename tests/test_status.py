@@ -187,7 +187,24 @@ def test_a_quarantined_batch_names_the_commands_that_decide_it(run: RunFolder) -
     assert any(f"review {run.path} list" in command for command in commands)
     assert any(f"release {verdict.subject[:12]} " in command for command in commands)
     assert f"batch {verdict.subject[:12]}" in read(run.path)
-    assert f"release {verdict.subject[:12]} \\ --reason" in read(run.path, width=300)
+
+
+def test_commands_stand_whole_on_one_line_however_narrow_the_screen(run: RunFolder) -> None:
+    end_round(run, judge(run, "quarantine", 1))
+    console = Console(width=40, record=True, file=io.StringIO())
+    console.print(show(status(run.path)), crop=False)
+    lines = [line.strip() for line in console.export_text().splitlines()]
+    look = status(run.path)["look"]
+    for command in (look["mlflow"], look["why"], *look["review"]):
+        assert "\\" not in command
+        assert command in lines
+
+
+def test_a_champion_of_whom_nothing_was_judged_yet_is_just_the_origin(run: RunFolder) -> None:
+    said = status(run.path) | {"champion": "a" * 64, "champion_name": "origin"}
+    console = Console(width=90, record=True, file=io.StringIO())
+    console.print(show(said | {"rounds": [{"round": 1, "finished": False}]}))
+    assert "no successor was approved" not in console.export_text()
 
 
 def test_the_champion_is_the_last_that_the_ledger_crowned(run: RunFolder) -> None:

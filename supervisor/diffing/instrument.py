@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from regent.config import parse
 from regent.models.embedder import shared_embedder
 from regent.models.speaker import Sampling, Speaker
 from regent.records import Measurement, Reference, canonical_json, digest
@@ -38,7 +39,7 @@ from supervisor.diffing.equality import equality
 from supervisor.diffing.features import Embed
 from supervisor.diffing.page import page, response_map
 from supervisor.diffing.panel import Panel
-from supervisor.diffing.prompts import STRATA, Prompt, Stratum, draw
+from supervisor.diffing.prompts import STRATA, Prompt, Stratum, draw, load
 from supervisor.diffing.report import as_fields
 from supervisor.instrument import Candidate, Look
 from supervisor.policy import veto_level
@@ -79,6 +80,14 @@ class DiffSettings(BaseModel):
         steps = max(1, self.stages - 1)
         return [first + -(-(planned - first) * step // steps) for step in range(self.stages)]
 
+    @field_validator("gate_prompts")
+    @classmethod
+    def _there(cls, asked: int) -> int:
+        held = min(sum(prompt.stratum == stratum for prompt in load("gate")) for stratum in STRATA)
+        if asked > held:
+            raise ValueError(f"the gate has {held} prompts a stratum, not {asked}")
+        return asked
+
     @field_validator("concern_tolerances")
     @classmethod
     def _known(cls, given: dict[str, float]) -> dict[str, float]:
@@ -117,7 +126,7 @@ class BehaviouralDiff:
     )
 
     def __init__(self, settings: dict[str, Any] | None = None, embed: Embed | None = None) -> None:
-        self.settings = DiffSettings.model_validate(settings or {})
+        self.settings = parse(DiffSettings, settings or {}, "the policy, diff")
         self._given = embed
 
     def expects(

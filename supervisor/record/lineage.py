@@ -8,10 +8,12 @@ checkpoint rules. Does not cover: whether the rows are sound (`Ledger.verify`).
 from __future__ import annotations
 
 import json
+import re
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from regent.errors import CannotRun
@@ -21,6 +23,7 @@ from supervisor.record.ledger import Ledger, Row
 
 Fields = dict[str, Any]
 
+_ALIKE = 4  # characters from which one id may be a slip for another
 _NO_PLAN = {
     "replay": "rehearsed from before, of no experiment",
     "external": "from outside, of no experiment",
@@ -90,8 +93,11 @@ def resolve(names: Iterable[str], prefix: str, what: str = "record") -> str:
     if not known:
         raise CannotRun(f"no {what} is called '{prefix}': there is none yet")
     near = max(known, key=lambda name: _common_start(name, prefix))
-    if not _common_start(near, prefix):
-        raise CannotRun(f"no {what} is called '{prefix}'; `regent status RUN` shows ids")
+    if _common_start(near, prefix) < _ALIKE:
+        raise CannotRun(
+            f"no {what} is called '{prefix}'; ids look like {near[:12]}: the closing screen "
+            "(`regent status RUN`) and `regent audit why RUN ID` show more"
+        )
     raise CannotRun(f"no {what} is called '{prefix}'; the nearest id is {near[:16]}")
 
 
@@ -217,9 +223,13 @@ class _Walk:
                         self.dropped(id, said, subject, below + 2)
                     self.forward("batch", batch_id, below)
         following = {
+            "gap": ("plan", "gap"),
+            "plan": ("trajectory", "plan"),
             "batch": ("training_run", "batch"),
             "training_run": ("checkpoint", "training_run"),
         }
+        if kind == "trajectory":
+            self.example_of(id, below)
         if kind in following:
             next_kind, key = following[kind]
             for next_id, fields in self.rows.of(next_kind).items():
@@ -235,6 +245,24 @@ class _Walk:
                     self.add(True, below, "checkpoint", child_id, fields)
                     self.forward("checkpoint", child_id, below)
 
+    def example_of(self, trajectory: str, depth: int) -> None:
+        """The examples that a trajectory became, each with its batch."""
+        for example_id, batch_id in self.made_of.get(trajectory, ()):
+            self.add(True, depth, "example", example_id, self.example(example_id))
+            self.add(True, depth + 1, "batch", batch_id, self.rows.get("batch", batch_id))
+
+    @cached_property
+    def made_of(self) -> dict[str, list[tuple[str, str]]]:
+        """(example, batch) by trajectory."""
+        found: dict[str, list[tuple[str, str]]] = {}
+        for batch_id, batch in self.rows.of("batch").items():
+            for example_id in batch["examples"]:
+                example = self.example(example_id)
+                if example and example["provenance"]["trajectory"]:
+                    trajectory = example["provenance"]["trajectory"]
+                    found.setdefault(trajectory, []).append((example_id, batch_id))
+        return found
+
     def dropped(self, example: str, verdict: Fields, verdict_id: str, depth: int) -> None:
         for said in verdict.get("dispositions", ()):
             if said["example"] == example and said["disposition"] == "drop":
@@ -245,13 +273,16 @@ class _Walk:
         """A batch's experiments, each with what it gave, by gap; then what came of none."""
         counts: Counter[str] = Counter()
         others: Counter[str] = Counter()
+        first: dict[str, str] = {}
         for example_id in examples:
             example = self.example(example_id)
             plan = example["provenance"]["plan"] if example else ""
+            source = example["provenance"]["source"] if example else "external"
+            first.setdefault(plan or source, example_id)
             if plan:
                 counts[plan] += 1
             else:
-                others[example["provenance"]["source"] if example else "external"] += 1
+                others[source] += 1
         by_gap: dict[str, list[str]] = {}
         for plan_id, _ in counts.most_common():
             fields = self.rows.get("plan", plan_id)
@@ -260,11 +291,11 @@ class _Walk:
             for plan_id in plans:
                 fields = self.rows.get("plan", plan_id)
                 summary = _summary("plan", fields) if fields else "(not in the ledger)"
-                told = f"{counts[plan_id]} examples; {summary}"
+                told = f"{counts[plan_id]} examples, e.g. {first[plan_id][:12]}; {summary}"
                 self.links.append(Link("back", depth, "plan", plan_id, told))
             self.back("gap", gap, depth + 1)
         for source, count in others.most_common():
-            told = f"{count} {_NO_PLAN.get(source, source)}; ask for one by its id"
+            told = f"{count} {_NO_PLAN.get(source, source)}, e.g. {first[source][:12]}"
             self.links.append(Link("back", depth, "examples", "", told))
 
     def example(self, id: str) -> Fields | None:
@@ -289,13 +320,14 @@ def _summary(kind: str, f: Fields) -> str:
             if task
             else "no task"
         )
-        by = f"by {made['agent'] or '?'}, model {made['model'] or '?'}, code {made['code'] or '?'}"
+        model, code = _cut(made["model"]) or "?", made["code"] or "?"
+        by = f"by {made['agent'] or '?'}, model {model}, code {code}"
         return f"{made['source']}; {place}; {by}"
     if kind == "trajectory":
         task = f["task"]
         return (
             f"{f['outcome']} on {task['environment']}/{task['skill']} level {task['level']} seed "
-            f"{task['seed']}; by {f['agent']}, model {f['model']}, code {f['code']}"
+            f"{task['seed']}; by {f['agent']}, model {_cut(f['model'])}, code {f['code']}"
         )
     if kind == "plan":
         return f"round {f['round']}, {f['goal']}"
@@ -321,6 +353,11 @@ def _summary(kind: str, f: Fields) -> str:
     if kind == "promotion":
         return f"round {f['round']}, champion on verdict {f['verdict'][:12]}"
     return json.dumps(f, ensure_ascii=False)[:120]
+
+
+def _cut(model: str) -> str:
+    """A model's name, or the start of its digest."""
+    return model[:12] if re.fullmatch(r"[0-9a-f]{64}", model) else model
 
 
 def _common_start(left: str, right: str) -> int:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from environments.registry import environment
 from environments.skills import CORRECT, normalise_prompt, split_of
+from regent.config import parse
 from regent.errors import CannotRun
 from regent.models.speaker import Sampling, Speaker
 from regent.records import Disposition, Example, Measurement, Reference, canonical_json, digest
@@ -70,7 +71,7 @@ class Screens:
     )
 
     def __init__(self, settings: dict[str, Any] | None = None) -> None:
-        self.settings = ScreenSettings.model_validate(settings or {})
+        self.settings = parse(ScreenSettings, settings or {}, "the policy, screens")
         self._dropped: dict[str, dict[int, str]] = {}
 
     def expects(
