@@ -90,8 +90,9 @@ def diff(
                 raise CannotRun(f"{file} is a folder; name a file in it")
         regions = read_atlas(atlas) if atlas is not None and atlas.exists() else None
         said = approved(left, right, seed, personas) if approvals or personas else None
-        progress = Console(stderr=True, quiet=is_file(left) and is_file(right))
-        progress.print("asking; two models take some minutes on two cores", style="dim")
+        progress = Console(stderr=True)
+        if not (is_file(left) and is_file(right)):
+            progress.print("asking; two models take some minutes on two cores", style="dim")
         voices = Voices(folder / "logs")
         ask = Ask(
             prompts=prompts,
@@ -105,7 +106,8 @@ def diff(
         try:
             critic = voices.speaker(judge) if judge else None
             for look in looks(left, right, voices.speaker, ask, seed, folder, embed):
-                progress.print(f"{len(look.left)} prompts answered by both sides", style="dim")
+                told_so_far = f"{len(look.left)} prompts answered by both sides; comparing"
+                progress.print(told_so_far, style="dim")
                 if inside and seen is None:
                     seen = looked_inside(left, right, look, embed, seed)
                 pool = pair(look.left, look.right, embed, sentences=True)

@@ -36,7 +36,7 @@ def test_a_file_that_does_not_fit_is_refused_in_one_line(
 
 
 def test_a_missing_file_is_named() -> None:
-    with pytest.raises(CannotRun, match="absent.yaml: No such file"):
+    with pytest.raises(CannotRun, match=r"absent\.yaml: No such file"):
         load_config(Path("absent.yaml"))
 
 

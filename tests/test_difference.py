@@ -165,7 +165,8 @@ def test_the_command_prints_one_object_and_its_exit_code_is_its_word(tmp_path: P
         return CliRunner().invoke(app, ["diff", left, right, "--json", *more])
 
     first, again, other = run(), run(), run("--seed", "1")
-    assert (first.exit_code, first.stderr) == (1, "")
+    said_so_far = "60 prompts answered by both sides; comparing\n"
+    assert (first.exit_code, first.stderr) == (1, said_so_far)
     assert first.stdout == again.stdout
     fields = json.loads(first.stdout)
     assert fields["verdict"] == "different"
