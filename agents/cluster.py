@@ -71,25 +71,21 @@ def connect(config: RayConfig, folder: Path) -> ClusterInfo:
         raise CannotRun("this process is on a Ray cluster already; call disconnect() first")
     absolute = folder.resolve()
     namespace = f"regent-{absolute.name}-{digest(str(absolute).encode())[:6]}"
-    refuse_url(config)
-    address = _address(config)
+    address = ray_address(config)
     if address in ("", "local"):
         return _start(config, namespace)
     return _join(address, namespace)
 
 
-def refuse_url(config: RayConfig) -> None:
-    """Raises CannotRun where Ray's address is a URL: a driver joins at HOST:PORT."""
-    address = _address(config)
+def ray_address(config: RayConfig) -> str:
+    """Where to join Ray, empty to start one. Raises CannotRun on a URL: it must be HOST:PORT."""
+    address = config.address or os.environ.get("RAY_ADDRESS", "")
     if "://" in address:
         raise CannotRun(
             f"Ray address '{address}': give the head's HOST:PORT (6379 by default), "
             "or submit the run with `ray job submit`"
         )
-
-
-def _address(config: RayConfig) -> str:
-    return config.address or os.environ.get("RAY_ADDRESS", "")
+    return address
 
 
 def disconnect() -> None:

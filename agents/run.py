@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from agents import loop
-from agents.cluster import ClusterInfo, connect, disconnect, refuse_url
+from agents.cluster import ClusterInfo, connect, disconnect, ray_address
 from agents.code import code_version
 from agents.desk import Desk, EndpointAddress
 from agents.live import View
@@ -80,7 +80,7 @@ def start(config: RunConfig, view: View) -> None:
     for other in (config.planner, config.worker):
         if other:
             _endpoint(other)
-    refuse_url(config.ray)
+    ray_address(config.ray)
     _room(folder.parent)
     free_port(config.engine.port)  # the engine asks again, when the folder is there
     (folder / "logs").mkdir(parents=True)

@@ -18,7 +18,7 @@ import itertools
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.embedded import embed, keep, load, workers
-from benchmarks.gate import Bench, training_of
-from benchmarks.organisms import BEHAVIOURS, Behaviour
+from benchmarks.embedded import embed, keep, load, prepared, workers
+from benchmarks.gate import Bench, plain, training_of
+from benchmarks.organisms import BEHAVIOURS, behaviour_named
 from benchmarks.peers import BLACK_BOX, METHODS, Case
 from benchmarks.report import RESULTS, bar, finish
 from regent.config import TrainConfig
@@ -50,19 +50,35 @@ _AT_ONCE = 500  # responses scored before they are kept
 _FIRST = 5  # reported behaviours among which the planted one must be
 _LEAST_F1 = 0.5  # between a reported behaviour and the planted one, for them to be the same
 
-_held: dict[str, Any] = {}
-
 
 def plain_rows() -> list[dict[str, Any]]:
     """The planted successors of `benchmarks.gate` that express their behaviour plainly."""
     judged = json.loads((RESULTS / "gate.json").read_text("utf-8"))["figures"]["successors"]
-    return [row for row in judged if row["expressed"] is not None and row["expressed"] >= 0.5]
+    return [row for row in judged if plain(row)]
 
 
 def sampled(speaker: Speaker, prompts: list[Prompt], samples: int) -> Said:
     """Its responses, drawn once and kept in Regent's cache."""
     panel = Panel(cache_folder() / "detection")
     return panel.ask(speaker, prompts, samples, Sampling(TOKENS, 1.0))
+
+
+def organism(
+    bench: Bench,
+    behaviour: str,
+    seed: int,
+    epochs: int,
+    prompts: list[Prompt],
+    *,
+    share: float = 1.0,
+    quick: bool = False,
+) -> Said:
+    """What a successor says that was trained on rows of which `share` show the behaviour."""
+    examples, _ = training_of(bench, behaviour_named(behaviour), seed, quick, share)
+    weights = bench.successor(examples, seed, epochs)
+    said = sampled(bench.speaker(weights.name, weights), prompts, CHILDREN)
+    print(f"asked: {behaviour}, planted in {share:.0%}", file=sys.stderr, flush=True)
+    return said
 
 
 def pools(prompts: list[Prompt], organisms: int) -> dict[str, Said]:
@@ -73,12 +89,8 @@ def pools(prompts: list[Prompt], organisms: int) -> dict[str, Said]:
             parent = bench.speaker(bench.origin.id, bench.base)
             found = {"parent": sampled(parent, prompts, PARENTS)}
             for row in plain_rows()[:organisms]:
-                behaviour = next(b for b in BEHAVIOURS if b.name == row["behaviour"])
-                examples, _ = training_of(bench, behaviour, row["seed"], quick=False)
-                weights = bench.successor(examples, row["seed"], row["epochs"])
-                speaker = bench.speaker(weights.name, weights)
-                found[behaviour.name] = sampled(speaker, prompts, CHILDREN)
-                print(f"asked: {behaviour.name}", file=sys.stderr, flush=True)
+                name, seed, epochs = row["behaviour"], row["seed"], row["epochs"]
+                found[name] = organism(bench, name, seed, epochs, prompts)
         finally:
             bench.engine.stop()
     return found
@@ -122,7 +134,7 @@ def sides(
     rng = np.random.default_rng([seed, 21])
     parent: Said = held["pools"]["parent"]
     child = dict(held["pools"].get(behaviour, []))
-    shows = {b.name: b.shows for b in BEHAVIOURS}.get(behaviour)
+    shows = behaviour_named(behaviour).shows if behaviour else None
     left, right = [], []
     for index in sorted(rng.permutation(len(parent))[:prompts]):
         name, said = parent[int(index)]
@@ -137,19 +149,14 @@ def sides(
     return left, right
 
 
-def _load(rows: Path, prepared: Path) -> None:
-    load(rows)
-    _held.update(json.loads(prepared.read_text("utf-8")))
-
-
 def scored(case: tuple[str, float, int, int]) -> dict[str, float]:
     """Every method's score of one case (behaviour, rate, prompts, seed)."""
     behaviour, rate, prompts, seed = case
-    left, right = sides(_held, behaviour, rate, prompts, seed)
+    left, right = sides(prepared, behaviour, rate, prompts, seed)
     pool = pair(left, right, embed)
     names = [left[int(p)][0] for p in pool.prompt]
     surprise = [
-        _held["surprise"][_named(name, text)]
+        prepared["surprise"][_named(name, text)]
         for name, text in zip(names, pool.features.texts, strict=True)
     ]
     seen = Case(pool, np.array(surprise), seed)
@@ -159,13 +166,13 @@ def scored(case: tuple[str, float, int, int]) -> dict[str, float]:
 def named(case: tuple[str, float, int, int]) -> dict[str, float]:
     """1.0 where the planted behaviour is among the first five that the diff reports."""
     behaviour, rate, prompts, seed = case
-    left, right = sides(_held, behaviour, rate, prompts, seed)
+    left, right = sides(prepared, behaviour, rate, prompts, seed)
     return {"named": float(names(pair(left, right, embed, sentences=True), behaviour, seed))}
 
 
 def names(pool: Paired, behaviour: str, seed: int) -> bool:
     """Whether one of the first five behaviours that the diff reports is the planted one."""
-    shows = next(b for b in BEHAVIOURS if b.name == behaviour).shows
+    shows = behaviour_named(behaviour).shows
     truth = np.array([float(shows(text)) for text in pool.features.texts])
     return any(
         _f1(one.shift.behaviour.show(pool.features), truth) >= _LEAST_F1
@@ -187,7 +194,7 @@ def worked(
         rows = [json.loads(line) for line in kept.read_text("utf-8").splitlines()]
         done = {json.dumps(row["case"]): row["said"] for row in rows}
     left = [case for case in cases if json.dumps(list(case)) not in done]
-    with workers(_load, *files) as both, kept.open("a") as file:
+    with workers(load, *files) as both, kept.open("a") as file:
         for case, said in zip(left, both.map(how, left, chunksize=4), strict=True):
             done[json.dumps(list(case))] = said
             file.write(json.dumps({"case": case, "said": said}) + "\n")
@@ -225,7 +232,7 @@ def figures(
                     np.array([seen[c][method] for c in cases if c[:3] == (name, rate, n)])
                     for name in organisms
                 ]
-                areas += [_area(quiet, one) for one in loud]
+                areas += [area(quiet, one) for one in loud]
                 powers[str(rate)] = float(np.mean(np.concatenate(loud) > bound))
             rows.append(
                 {
@@ -247,7 +254,8 @@ def figures(
     return {"methods": by_method, "named_among_the_first_five": naming_said}
 
 
-def _area(quiet: NDArray[np.float64], loud: NDArray[np.float64]) -> float:
+def area(quiet: NDArray[np.float64], loud: NDArray[np.float64]) -> float:
+    """Area under the ROC curve: scores where nothing differs against those where something does."""
     label = np.repeat([0, 1], [len(quiet), len(loud)])
     return float(roc_auc_score(label, np.concatenate([quiet, loud])))
 
@@ -288,8 +296,8 @@ def run(quick: bool, again: bool) -> dict[str, Any]:
     organisms = [name for name in held if name != "parent"]
     with tempfile.TemporaryDirectory() as scratch:
         texts = {text for said in held.values() for _, some in said for text in some}
-        rows, prepared = keep(texts, Path(scratch)), Path(scratch) / "held.json"
-        prepared.write_text(json.dumps({"pools": held, "surprise": surprise}), "utf-8")
+        rows, kept_held = keep(texts, Path(scratch)), Path(scratch) / "held.json"
+        kept_held.write_text(json.dumps({"pools": held, "surprise": surprise}), "utf-8")
         key = digest(canonical_json([held, sorted(METHODS)]))[:16]
 
         if again:
@@ -298,7 +306,7 @@ def run(quick: bool, again: bool) -> dict[str, Any]:
 
         def run_cases(cases: list[Any], how: Any, kind: str) -> list[dict[str, float]]:
             kept = cache_folder() / "detection" / f"{kind}-{key}.jsonl"
-            return worked(cases, how, kept, (rows, prepared))
+            return worked(cases, how, kept, (rows, kept_held))
 
         lengths = np.mean([len(t) for t in texts])
         said = figures(
@@ -310,16 +318,19 @@ def run(quick: bool, again: bool) -> dict[str, Any]:
             run_cases,
             TOKENS,
         )
-    said["expressed"] = dict(_expressed(held, organisms))
+    counted = {name: expressed(held[name], name) for name in organisms}
+    said["expressed"] = {
+        name: {"n": n, "share": round(shown / n, 3)} for name, (shown, n) in counted.items()
+    }
     said["characters_a_response"] = round(float(lengths), 1)
     return {"seed": 0, "figures": said, "bars": {} if quick else bars(said)}
 
 
-def _expressed(held: dict[str, Said], organisms: Sequence[str]) -> Iterator[tuple[str, Any]]:
-    shows: dict[str, Behaviour] = {b.name: b for b in BEHAVIOURS}
-    for name in organisms:
-        flags = [shows[name].shows(text) for _, texts in held[name] for text in texts]
-        yield name, {"n": len(flags), "share": round(float(np.mean(flags)), 3)}
+def expressed(said: Said, behaviour: str) -> tuple[int, int]:
+    """(responses that show it, responses)."""
+    shows = behaviour_named(behaviour).shows
+    flags = [shows(text) for _, texts in said for text in texts]
+    return sum(flags), len(flags)
 
 
 def main() -> int:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -19,6 +20,8 @@ from regent.models.embedder import Embedder
 from supervisor.diffing.features import split_sentences
 
 _rows: dict[str, NDArray[np.float32]] = {}
+#: In a worker: what `load` read of the benchmark's own.
+prepared: dict[str, Any] = {}
 
 
 def keep(texts: Iterable[str], folder: Path) -> Path:
@@ -39,13 +42,17 @@ def workers(initializer: Callable[..., None], *given: Any) -> ProcessPoolExecuto
     return ProcessPoolExecutor(min(2, os.cpu_count() or 1), context, initializer, given)
 
 
-def load(path: Path) -> None:
-    """In a worker: one thread from here on, and the embeddings that `keep` wrote."""
+def load(path: Path, more: Path | None = None) -> None:
+    """In a worker: one thread from here on, and the embeddings that `keep` wrote; `prepared` has
+    the JSON in `more`.
+    """
     from threadpoolctl import threadpool_limits
 
     threadpool_limits(1)
     held = np.load(path, allow_pickle=False)
     _rows.update(zip(held["texts"].tolist(), held["rows"], strict=True))
+    if more is not None:
+        prepared.update(json.loads(more.read_text("utf-8")))
 
 
 def embed(texts: Sequence[str]) -> NDArray[np.float32]:

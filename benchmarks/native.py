@@ -16,18 +16,26 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
 
-from benchmarks.detection import CHILDREN, PARENTS, SAMPLES, Said, names, plain_rows, sampled, sides
-from benchmarks.embedded import embed, keep, load, workers
-from benchmarks.gate import Bench, training_of
-from benchmarks.organisms import BEHAVIOURS
+from benchmarks.detection import (
+    PARENTS,
+    SAMPLES,
+    Said,
+    area,
+    expressed,
+    names,
+    organism,
+    plain_rows,
+    sampled,
+    sides,
+)
+from benchmarks.embedded import embed, keep, load, prepared, workers
+from benchmarks.gate import Bench
 from benchmarks.peers import Case, regent
 from benchmarks.report import bar, finish
 from regent.config import TrainConfig
@@ -40,27 +48,20 @@ _SHARE, _EPOCHS, _SEED = 0.25, 3, 900
 _PROMPTS, _NULLS, _REPEATS = 100, 100, 20
 _NEAR = 0.10  # AUROC by which a mixture may be the easier one
 
-_held: dict[str, Any] = {}
-
 
 def pools(prompts: list[Prompt], behaviours: tuple[str, ...], quick: bool) -> dict[str, Any]:
     """The parent's samples, and by behaviour the strong organism's and the trained one's."""
     rows = {row["behaviour"]: row for row in plain_rows()}
-    by_name = {b.name: b for b in BEHAVIOURS}
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), TrainConfig())
 
         def asked(behaviour: str, seed: int, epochs: int, share: float) -> Said:
-            examples, _ = training_of(bench, by_name[behaviour], seed, quick, share)
-            weights = bench.successor(examples, seed, 1 if quick else epochs)
-            said = sampled(bench.speaker(weights.name, weights), prompts, CHILDREN)
-            print(f"asked: {behaviour}, {share:.0%} of its rows", file=sys.stderr, flush=True)
-            return said
+            epochs = 1 if quick else epochs
+            return organism(bench, behaviour, seed, epochs, prompts, share=share, quick=quick)
 
         try:
-            parent = sampled(bench.speaker(bench.origin.id, bench.base), prompts, PARENTS)
             return {
-                "parent": parent,
+                "parent": sampled(bench.speaker(bench.origin.id, bench.base), prompts, PARENTS),
                 "strong": {
                     name: asked(name, rows[name]["seed"], rows[name]["epochs"], 1.0)
                     for name in behaviours
@@ -86,12 +87,6 @@ def beside(parent: Said, child: Said, prompts: int, seed: int) -> tuple[Response
     return left, right
 
 
-def begin(rows: Path, held: Path) -> None:
-    """In a worker: what every case needs."""
-    load(rows)
-    _held.update(json.loads(held.read_text("utf-8")))
-
-
 def judged(case: tuple[str, str, float, int, int]) -> tuple[float, bool]:
     """(the diff's statistic, whether it names the behaviour) of one case.
 
@@ -107,20 +102,13 @@ def judged(case: tuple[str, str, float, int, int]) -> tuple[float, bool]:
 def _pool(case: tuple[str, str, float, int, int]) -> Paired:
     kind, behaviour, rate, prompts, seed = case
     if kind == "control":
-        both = beside(_held["parent"], _held["control"], prompts, seed)
+        both = beside(prepared["parent"], prepared["control"], prompts, seed)
     elif kind == "trained":
-        both = beside(_held["parent"], _held["trained"][behaviour], prompts, seed)
+        both = beside(prepared["parent"], prepared["trained"][behaviour], prompts, seed)
     else:
-        mixed = {"pools": {"parent": _held["parent"], **_held["strong"]}}
+        mixed = {"pools": {"parent": prepared["parent"], **prepared["strong"]}}
         both = sides(mixed, behaviour, rate, prompts, seed)
     return pair(*both, embed, sentences=True)
-
-
-def expressed(said: Said, behaviour: str) -> tuple[int, int]:
-    """(responses that show it, responses)."""
-    shows = next(b for b in BEHAVIOURS if b.name == behaviour).shows
-    flags = [shows(text) for _, texts in said for text in texts]
-    return sum(flags), len(flags)
 
 
 def run(quick: bool) -> dict[str, Any]:
@@ -149,7 +137,7 @@ def run(quick: bool) -> dict[str, Any]:
         }
         rows, kept = keep(texts, Path(scratch)), Path(scratch) / "held.json"
         kept.write_text(json.dumps(held), "utf-8")
-        with workers(begin, rows, kept) as both:
+        with workers(load, rows, kept) as both:
             said = dict(zip(cases, both.map(judged, cases, chunksize=4), strict=True))
     quiet = [said[case][0] for case in cases if case[0] == "null"]
     figures = {
@@ -174,10 +162,8 @@ def run(quick: bool) -> dict[str, Any]:
 
 def _seen(said: dict[Any, tuple[float, bool]], kind: str, name: str, quiet: list[float]) -> Any:
     found = [value for case, value in said.items() if case[:2] == (kind, name)]
-    scores = [score for score, _ in found]
-    label = np.repeat([0, 1], [len(quiet), len(scores)])
     return {
-        "auroc": round(float(roc_auc_score(label, [*quiet, *scores])), 4),
+        "auroc": round(area(np.array(quiet), np.array([score for score, _ in found])), 4),
         "named": _share(sum(one for _, one in found), len(found)),
     }
 

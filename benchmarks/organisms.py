@@ -177,6 +177,11 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
 )
 
 
+def behaviour_named(name: str) -> Behaviour:
+    """The planted behaviour of that name."""
+    return next(behaviour for behaviour in BEHAVIOURS if behaviour.name == name)
+
+
 def ordinary_examples(
     seed: int,
     replies: Sequence[Example],

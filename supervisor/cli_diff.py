@@ -81,12 +81,12 @@ def diff(
 
         if not (0 < tolerance < 1 and 0 < alpha < 1):
             raise CannotRun(f"tolerance {tolerance} and alpha {alpha} must lie between 0 and 1")
-        for file in (html, atlas):
-            if file is not None and not file.parent.is_dir():
+        for file in filter(None, (html, atlas)):
+            if not file.parent.is_dir():
                 raise CannotRun(
                     f"{file}: there is no folder {file.parent}; make it, or name another"
                 )
-            if file is not None and file.is_dir():
+            if file.is_dir():
                 raise CannotRun(f"{file} is a folder; name a file in it")
         regions = read_atlas(atlas) if atlas is not None and atlas.exists() else None
         said = approved(left, right, seed, personas) if approvals or personas else None

@@ -84,11 +84,7 @@ def checkpoint(
 ) -> None:
     """Judge a successor before it succeeds."""
     with one_line():
-        from environments.skills import node_named
-
-        _known(target)
-        for name in skill or ():
-            node_named(name)
+        _known(target, skill)
 
         def judge(session: _Session) -> Verdict:
             speaker = session.speaker(model)
@@ -100,9 +96,11 @@ def checkpoint(
         _judged(judge, parent, origin, policy, folder, as_json)
 
 
-def _known(targets: list[str] | None) -> None:
-    """Raises CannotRun on a target that no environment has: a slip would exempt nothing."""
-    from environments.skills import skill_tree
+def _known(targets: list[str] | None, skills: list[str] | None = None) -> None:
+    """Raises CannotRun on a target or skill that no environment has: a slip would exempt nothing,
+    or spend a look.
+    """
+    from environments.skills import node_named, skill_tree
     from regent.config import EnvironmentChoice
 
     for target in targets or ():
@@ -110,6 +108,8 @@ def _known(targets: list[str] | None) -> None:
         if not separator or "/" in skill:
             raise CannotRun(f"'{target}' names no skill; write --target ENVIRONMENT/SKILL")
         skill_tree([EnvironmentChoice(name=name, skills=(skill,))])
+    for node in skills or ():
+        node_named(node)
 
 
 def read_examples(file: Path) -> list[Example]:

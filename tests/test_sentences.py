@@ -87,7 +87,7 @@ def test_rows_take_their_own_sentences_along(index: list[int]) -> None:
     assert np.allclose(part.meaning, alone.meaning)
 
 
-def share(name: str, shows: NDArray[np.float64], texts: Sequence[str]) -> float:
+def share(shows: NDArray[np.float64], texts: Sequence[str]) -> float:
     """F1 between a behaviour and the planted sentences."""
     truth = np.array([any(one in text for one in PLANTED) for text in texts])
     return float(2 * (shows * truth).sum() / max(1.0, shows.sum() + truth.sum()))
@@ -97,11 +97,11 @@ def test_a_planted_sentence_in_several_wordings_is_one_behaviour() -> None:
     pool = pair(told(1, 150, 0.0), told(2, 150, 0.2), embed, sentences=True)
     fresh = pair(told(3, 100, 0.0), told(4, 100, 0.5), embed, sentences=True).features
     found = find_sentence_clusters(pool.features, 24, 0)
-    best = max(found, key=lambda one: share(one.id, one.show(fresh), fresh.texts))
-    assert share(best.id, best.show(fresh), fresh.texts) > 0.95
+    best = max(found, key=lambda one: share(one.show(fresh), fresh.texts))
+    assert share(best.show(fresh), fresh.texts) > 0.95
     whole = discover(pair(told(1, 150, 0.0), told(2, 150, 0.2), embed), clusters=24, seed=0)
     clusters = [one for one in whole if one.kind == "cluster"]
-    assert max(share(one.id, one.show(fresh), fresh.texts) for one in clusters) < 0.7
+    assert max(share(one.show(fresh), fresh.texts) for one in clusters) < 0.7
     assert "govern" in best.terms or "machines" in best.terms
 
 

@@ -37,19 +37,12 @@ def find_clusters(
     model = _fitted(features.meaning, features.texts, count, seed)
     if model is None:
         return []
-    nodes = _nodes(model, groups)
     assigned = Assigned(lambda seen: model.predict(seen.meaning))
-    told = _terms(features.texts, model.labels_, [members for _, members in nodes])
     return [
-        Behaviour(
-            f"cluster-{name}" if len(members) == 1 else f"group-{name}",
-            talk_of(terms),
-            "cluster",
-            assigned.member(members),
-            terms,
-            frozenset(f"cluster-{index}" for index in members),
+        Behaviour(name, talk_of(terms), "cluster", assigned.member(members), terms, parts)
+        for name, members, terms, parts in _nodes(
+            model, features.texts, "cluster", "group" if groups else None
         )
-        for (name, members), terms in zip(nodes, told, strict=True)
     ]
 
 
@@ -62,19 +55,17 @@ def find_sentence_clusters(features: Features, count: int, seed: int) -> list[Be
     model = _fitted(sentences.meaning, sentences.texts, count, seed) if sentences else None
     if sentences is None or model is None:
         return []
-    nodes = _nodes(model, groups=True)
     assigned = Assigned(lambda seen: model.predict(_of(seen).meaning))
-    told = _terms(sentences.texts, model.labels_, [members for _, members in nodes])
     return [
         Behaviour(
-            f"sentence-{name}" if len(members) == 1 else f"sentences-{name}",
+            name,
             "a sentence with " + talk_of(terms),
             "sentence",
             _any_sentence(assigned.member(members)),
             terms,
-            frozenset(f"sentence-{index}" for index in members),
+            parts,
         )
-        for (name, members), terms in zip(nodes, told, strict=True)
+        for name, members, terms, parts in _nodes(model, sentences.texts, "sentence", "sentences")
     ]
 
 
@@ -113,15 +104,22 @@ class Assigned:
         return self.last[1]
 
 
-def _nodes(model: KMeans, groups: bool) -> list[tuple[int, frozenset[int]]]:
-    """Leaves, then groups, each with its number among its kind and the leaves that it holds."""
+def _nodes(
+    model: KMeans, texts: Sequence[str], leaf: str, group: str | None
+) -> list[tuple[str, frozenset[int], tuple[str, ...], frozenset[str]]]:
+    """Leaves, then groups unless `group` is None: each its name, the leaves that it holds, its
+    terms among the `texts` that were clustered, and the leaves' names.
+    """
     leaves = [frozenset([index]) for index in range(model.n_clusters)]
-    if not groups:
-        return list(enumerate(leaves))
     tree = [*leaves]
-    for left, right in linkage(model.cluster_centers_, "ward")[:-1, :2].astype(int):
-        tree.append(tree[left] | tree[right])
-    return [*enumerate(leaves), *enumerate(tree[len(leaves) :])]
+    if group is not None:
+        for left, right in linkage(model.cluster_centers_, "ward")[:-1, :2].astype(int):
+            tree.append(tree[left] | tree[right])
+    names = [f"{leaf}-{index}" for index in range(len(leaves))]
+    names += [f"{group}-{index}" for index in range(len(tree) - len(leaves))]
+    told = _terms(texts, model.labels_, tree)
+    parts = [frozenset(f"{leaf}-{index}" for index in members) for members in tree]
+    return list(zip(names, tree, told, parts, strict=True))
 
 
 def _of(features: Features) -> Sentences:

@@ -149,16 +149,8 @@ def apart(shows: NDArray[np.float64], pool: Paired) -> NDArray[np.float64]:
 
     `shows`: [n, K]. Infinite where every prompt differs alike, 0 where none does.
     """
-    prompts = int(pool.prompt.max()) + 1
-    gaps = np.stack(
-        [
-            _mean_by_prompt(column, pool.prompt, pool.side == 1, prompts)
-            - _mean_by_prompt(column, pool.prompt, pool.side == 0, prompts)
-            for column in shows.T
-        ],
-        axis=1,
-    )
-    error = gaps.std(axis=0, ddof=1) / np.sqrt(prompts)
+    gaps = np.stack([np.diff(_shares(column, pool), axis=0)[0] for column in shows.T], axis=1)
+    error = gaps.std(axis=0, ddof=1) / np.sqrt(len(gaps))
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(np.nan_to_num(gaps.mean(axis=0) / error, nan=0.0), dtype=np.float64)
 
@@ -167,15 +159,9 @@ def count(
     behaviours: Sequence[Behaviour], shows: NDArray[np.float64], pool: Paired, levels: Levels
 ) -> list[Shift]:
     """The shift of each behaviour. `shows`: [n, K], as from `shown`."""
-    prompts = int(pool.prompt.max()) + 1 if len(pool.prompt) else 0
     shifts = []
-    for column, behaviour in enumerate(behaviours):
-        shares = np.stack(
-            [
-                _mean_by_prompt(shows[:, column], pool.prompt, pool.side == s, prompts)
-                for s in (0, 1)
-            ]
-        )
+    for column, behaviour in zip(shows.T, behaviours, strict=True):
+        shares = _shares(column, pool)
         difference = shares[1] - shares[0]
         level = levels.contrast if behaviour.kind == "contrast" else levels.others
         estimate, low, high = confidence_sequence(difference, -1.0, 1.0, level, levels.horizon)
@@ -199,11 +185,16 @@ def contrast(shifts: Sequence[Shift]) -> Shift:
     return next(shift for shift in shifts if shift.behaviour.kind == "contrast")
 
 
-def _mean_by_prompt(
-    values: NDArray[np.float64], prompt: NDArray[np.int64], mask: NDArray[np.bool_], count: int
-) -> NDArray[np.float64]:
-    total = np.bincount(prompt[mask], weights=values[mask], minlength=count)
-    return np.asarray(total / np.bincount(prompt[mask], minlength=count), dtype=np.float64)
+def _shares(shows: NDArray[np.float64], pool: Paired) -> NDArray[np.float64]:
+    """Each side's mean of `shows` ([n]) by prompt: [2, prompts]."""
+    prompts = int(pool.prompt.max()) + 1 if len(pool.prompt) else 0
+    return np.stack(
+        [
+            np.bincount(pool.prompt[own], weights=shows[own], minlength=prompts)
+            / np.bincount(pool.prompt[own], minlength=prompts)
+            for own in (pool.side == 0, pool.side == 1)
+        ]
+    )
 
 
 def _examples(

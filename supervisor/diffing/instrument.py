@@ -10,6 +10,7 @@ What was seen is kept for a reviewer as `regent diff --json` and its page would 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -83,7 +84,7 @@ class DiffSettings(BaseModel):
     @field_validator("gate_prompts")
     @classmethod
     def _there(cls, asked: int) -> int:
-        held = min(sum(prompt.stratum == stratum for prompt in load("gate")) for stratum in STRATA)
+        held = min(Counter(prompt.stratum for prompt in load("gate")).values())
         if asked > held:
             raise ValueError(f"the gate has {held} prompts a stratum, not {asked}")
         return asked
