@@ -251,7 +251,7 @@ def _room(parent: Path) -> None:
         parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CannotRun(
-            f"{parent}: {error.strerror or error}; name another --folder for the run"
+            f"{parent}: {error.strerror or error}; name another folder for the run"
         ) from error
     free = shutil.disk_usage(parent).free
     if free < _ROOM_BYTES:

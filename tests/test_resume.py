@@ -81,7 +81,7 @@ def test_a_state_that_cannot_be_read_is_written_anew(kept: str, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"folder": "README.md/run"}, "name another --folder"),
+        ({"folder": "README.md/run"}, "name another folder"),
         ({"ray": {"address": "ray://127.0.0.1:10001"}}, "give the head's HOST:PORT"),
     ],
 )
