@@ -1,9 +1,10 @@
 """Tests that the detection benchmark stands beside: each gives a score, larger for more difference.
 
 Model Equality Testing (Gao et al. 2024) by its own package; pooled MMD on sentence embeddings
-(Gretton et al. 2012); a bag-of-words classifier two-sample test (Lopez-Paz & Oquab 2017); a test by
-betting on a score (after DAVT, Richter et al. 2025) and a paired t statistic of it (after log-prob
-tracking, 2512.03816), where the score is how surprised the parent is by a response.
+(Gretton et al. 2012); a bag-of-words classifier two-sample test (Lopez-Paz & Oquab 2017); DAVT, the
+auditing test that bets with a network on a behaviour's score (Richter et al. 2025); a paired t
+statistic of log-probability (after log-probability tracking, 2512.03816). The last two take how
+surprised the parent is by a response: a score that presets no behaviour.
 Each takes a `Case`; a threshold comes from the same score where nothing differs.
 """
 
@@ -23,6 +24,7 @@ from supervisor.diffing.equality import equality
 
 Floats = NDArray[np.float64]
 _LONGEST = 300  # characters that Model Equality Testing compares
+_DAVT_BATCH, _DAVT_EPOCHS, _DAVT_PATIENCE = 25, 300, 10  # pairs; the last as published
 _PERMUTATIONS = 99  # ours is standardised over these; no p-value is taken from so few
 
 
@@ -76,15 +78,52 @@ def words_classifier(case: Case) -> float:
     return right / len(pool.side)
 
 
-def betting(case: Case) -> float:
-    """Largest log wealth of bets on the paired difference in surprise, either way, over prompts."""
-    gaps = _gaps(case)
-    scaled = np.clip(gaps / max(1e-9, float(np.quantile(np.abs(gaps), 0.9))), -1.0, 1.0)
-    best = 0.0
-    for sign in (1.0, -1.0):
-        for stake in (0.1, 0.3, 0.5):
-            best = max(best, float(np.cumsum(np.log1p(sign * stake * scaled)).max()))
-    return best
+def davt(case: Case) -> float:
+    """Largest log wealth of DAVT at tolerance 0, with the parent's surprise as its scorer.
+
+    A small network g reads a response's score; a pair (left, right) pays log(1 + tanh(g - g')).
+    Each batch is bet on by the network that was trained, with early stopping, on the batches before
+    it: Richter et al. 2025 (2410.19406), after Pandeva et al. 2024 (2310.19384).
+    """
+    import torch
+
+    torch.manual_seed(case.seed)
+    rng = np.random.default_rng([case.seed, 10])
+    pairs = torch.from_numpy(rng.permutation(_pairs(case)).astype(np.float32))[..., None]
+    batches = list(pairs.split(_DAVT_BATCH))
+    held = max(1, len(batches[0]) // 5)
+    past, check = batches[0][held:], batches[0][:held]
+    net = torch.nn.Sequential(
+        torch.nn.Linear(1, 30),
+        torch.nn.LayerNorm(30),
+        torch.nn.ReLU(),
+        torch.nn.Linear(30, 30),
+        torch.nn.LayerNorm(30),
+        torch.nn.ReLU(),
+        torch.nn.Linear(30, 1),
+    )
+    optimizer = torch.optim.Adam(net.parameters(), lr=5e-4)
+
+    def payoff(batch: torch.Tensor) -> torch.Tensor:
+        return torch.log1p(torch.tanh(net(batch[:, 0]) - net(batch[:, 1])))
+
+    wealth = most = 0.0
+    for batch in batches[1:]:
+        best, waited = np.inf, 0
+        for _ in range(_DAVT_EPOCHS):
+            optimizer.zero_grad()
+            (-payoff(past).mean()).backward()
+            optimizer.step()
+            with torch.no_grad():
+                loss = -float(payoff(check).mean())
+            best, waited = (loss, 0) if loss < best else (best, waited + 1)
+            if waited > _DAVT_PATIENCE:
+                break
+        with torch.no_grad():
+            wealth += float(payoff(batch).sum())
+        most = max(most, wealth)
+        past, check = torch.cat([past, check]), batch
+    return most
 
 
 def surprise_t(case: Case) -> float:
@@ -99,11 +138,20 @@ METHODS: dict[str, Callable[[Case], float]] = {
     "MET, spectrum": met_spectrum,
     "pooled MMD": pooled_mmd,
     "words classifier": words_classifier,
-    "betting on surprise": betting,
+    "DAVT": davt,
     "t of surprise": surprise_t,
 }
 #: Those that need no weights of the parent.
 BLACK_BOX = ("MET, Hamming", "MET, spectrum", "pooled MMD", "words classifier")
+
+
+def _pairs(case: Case) -> Floats:
+    """The surprise of a left and a right response to one prompt, as often as both have: [n, 2]."""
+    pool, pairs = case.pool, []
+    for prompt in range(len(pool.left)):
+        left, right = (case.surprise[(pool.prompt == prompt) & (pool.side == s)] for s in (0, 1))
+        pairs += list(zip(left, right, strict=False))
+    return np.array(pairs)
 
 
 def _gaps(case: Case) -> Floats:
