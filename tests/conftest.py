@@ -10,6 +10,7 @@ from hypothesis import settings
 
 from regent.config import EngineConfig
 from regent.models.embedded import smollm2_folder as unpacked_smollm2
+from regent.models.embedder import shared_embedder
 from regent.models.engine import Engine
 from tests.scripted_speakers import embed
 
@@ -35,11 +36,14 @@ def engine(smollm2_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 @pytest.fixture
-def scripted_embeddings(monkeypatch: pytest.MonkeyPatch) -> None:
+def scripted_embeddings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Commands take tests/scripted_speakers.py's embeddings for the real model's."""
 
     class Scripted:
         def __init__(self, **_: object) -> None:
             self.embed = embed
 
+    shared_embedder.cache_clear()  # another test's, real or scripted, may be there
     monkeypatch.setattr("regent.models.embedder.Embedder", Scripted)
+    yield
+    shared_embedder.cache_clear()

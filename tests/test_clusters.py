@@ -49,7 +49,7 @@ def sides(
     early = rng.random(len(side)) < np.array(first_half)[side]
     topic = np.where(early, rng.integers(0, 6, len(side)), rng.integers(6, 12, len(side)))
     said = [(f"p{p}", ["x"]) for p in range(prompts)]
-    return Paired(said, said, looked(places(rng, topic)), prompt, side), topic
+    return Paired(said, said, prompt, side, looked(places(rng, topic))), topic
 
 
 def test_a_group_holds_its_clusters_and_without_groups_the_clusters_are_the_same() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cache
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from regent.models.quiet import quiet_libraries
 from regent.records import digest
 
 WIDTH = 384
+_AT_ONCE = 16_384  # texts: what is between tokens and rows fills the memory otherwise
 
 
 class Embedder:
@@ -40,12 +42,14 @@ class Embedder:
         for key in keys:
             if key in self._known:
                 self._known.move_to_end(key)
-        for key, row in zip(fresh, self._encode(list(fresh.values())), strict=True):
-            self._known[key] = row
-        rows = [self._known[key] for key in keys]
+        ahead = iter(fresh.items())
+        while some := list(islice(ahead, _AT_ONCE)):
+            rows = self._encode([text for _, text in some])
+            self._known.update((key, row) for (key, _), row in zip(some, rows, strict=True))
+        found = [self._known[key] for key in keys]
         while len(self._known) > self.remembered:
             self._known.popitem(last=False)
-        return np.stack(rows) if rows else np.zeros((0, WIDTH), dtype=np.float32)
+        return np.stack(found) if found else np.zeros((0, WIDTH), dtype=np.float32)
 
     def _encode(self, texts: list[str]) -> NDArray[np.float32]:
         if not texts:

@@ -27,6 +27,7 @@ from supervisor.diffing.features import MANNERS, TRAITS, Features
 from supervisor.diffing.terms import document_frequency
 
 Indicator = Callable[[Features], NDArray[np.float64]]
+_MEANING, _TRAITS = 3.0, 0.5  # what they weigh beside letters, whose rows have norm 1
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,26 @@ def design(features: Features) -> csr_matrix:
     return csr_matrix(
         hstack(
             [
-                csr_matrix(features.meaning * 3.0),
+                csr_matrix(features.meaning * _MEANING),
                 features.letters,
-                csr_matrix(features.traits * 0.5),
-            ]
+                csr_matrix(features.traits * _TRAITS),
+            ],
+            dtype=np.float64,
         )
+    )
+
+
+def decide(model: LogisticRegression, features: Features) -> NDArray[np.float64]:
+    """The decision function of a classifier that was fitted to `design`, without making it: [n]."""
+    # In the features' own precision: a double would have all of them copied as doubles.
+    weights, width = model.coef_[0].astype(np.float32), features.meaning.shape[1]
+    letters = width + features.letters.shape[1]
+    return np.asarray(
+        features.meaning @ (_MEANING * weights[:width])
+        + features.letters @ weights[width:letters]
+        + features.traits @ (_TRAITS * weights[letters:])
+        + model.intercept_[0],
+        dtype=np.float64,
     )
 
 
@@ -85,7 +101,7 @@ def find_contrast(
     final = LogisticRegression(C=1.0, max_iter=500, class_weight="balanced").fit(rows, side)
 
     def show(seen: Features) -> NDArray[np.float64]:
-        return np.asarray(final.decision_function(design(seen)) >= threshold, dtype=np.float64)
+        return np.asarray(decide(final, seen) >= threshold, dtype=np.float64)
 
     return Behaviour("contrast", "what best tells the sides apart", "contrast", show)
 

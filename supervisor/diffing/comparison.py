@@ -31,29 +31,40 @@ Responses = Sequence[tuple[str, Sequence[str]]]  # (prompt id, its samples), in 
 
 
 @dataclass(frozen=True)
-class Paired:
-    """Both sides' responses to the same prompts, in the same order, and what each looks like.
+class Answered:
+    """Both sides' responses to the same prompts, in the same order.
 
-    `features` has a row a response; `prompt`: [n], its prompt's place in `left` and `right`;
-    `side`: [n], 0 left and 1 right.
+    `prompt`: [n], each response's prompt, as its place in `left` and `right`; `side`: [n], 0 left
+    and 1 right.
     """
 
     left: Responses
     right: Responses
-    features: Features
     prompt: NDArray[np.int64]
     side: NDArray[np.int64]
 
-    def part(self, prompts: Sequence[int]) -> Paired:
-        """Only these prompts (places, ascending); features are not made again."""
+    def among(self, prompts: Sequence[int]) -> tuple[Answered, NDArray[np.int64]]:
+        """Only these prompts (places, ascending), and which responses are theirs: [m]."""
         kept = np.flatnonzero(np.isin(self.prompt, prompts))
-        return Paired(
+        answered = Answered(
             [self.left[i] for i in prompts],
             [self.right[i] for i in prompts],
-            self.features.rows(kept),
             np.searchsorted(np.asarray(prompts), self.prompt[kept]),
             self.side[kept],
         )
+        return answered, kept
+
+
+@dataclass(frozen=True)
+class Paired(Answered):
+    """The same, and what each response looks like: `features` has a row a response."""
+
+    features: Features
+
+    def part(self, prompts: Sequence[int]) -> Paired:
+        """Only these prompts (places, ascending); features are copied, not made again."""
+        some, kept = self.among(prompts)
+        return Paired(some.left, some.right, some.prompt, some.side, self.features.rows(kept))
 
 
 @dataclass(frozen=True)
@@ -107,9 +118,9 @@ def pair(left: Responses, right: Responses, embed: Embed, *, sentences: bool = F
     return Paired(
         left,
         right,
-        featurise(texts, embed, sentences=sentences and len(texts) <= MOST_IN_SENTENCES),
         np.array(prompt, dtype=np.int64),
         np.array(side, dtype=np.int64),
+        featurise(texts, embed, sentences=sentences and len(texts) <= MOST_IN_SENTENCES),
     )
 
 
@@ -144,7 +155,7 @@ def shown(behaviours: Sequence[Behaviour], pool: Paired) -> NDArray[np.float64]:
     return np.stack([behaviour.show(pool.features) for behaviour in behaviours], axis=1)
 
 
-def apart(shows: NDArray[np.float64], pool: Paired) -> NDArray[np.float64]:
+def apart(shows: NDArray[np.float64], pool: Answered) -> NDArray[np.float64]:
     """By how many standard errors the sides' shares of each behaviour differ: [K], signed.
 
     `shows`: [n, K]. Infinite where every prompt differs alike, 0 where none does.
@@ -156,7 +167,7 @@ def apart(shows: NDArray[np.float64], pool: Paired) -> NDArray[np.float64]:
 
 
 def count(
-    behaviours: Sequence[Behaviour], shows: NDArray[np.float64], pool: Paired, levels: Levels
+    behaviours: Sequence[Behaviour], shows: NDArray[np.float64], pool: Answered, levels: Levels
 ) -> list[Shift]:
     """The shift of each behaviour. `shows`: [n, K], as from `shown`."""
     shifts = []
@@ -185,7 +196,7 @@ def contrast(shifts: Sequence[Shift]) -> Shift:
     return next(shift for shift in shifts if shift.behaviour.kind == "contrast")
 
 
-def _shares(shows: NDArray[np.float64], pool: Paired) -> NDArray[np.float64]:
+def _shares(shows: NDArray[np.float64], pool: Answered) -> NDArray[np.float64]:
     """Each side's mean of `shows` ([n]) by prompt: [2, prompts]."""
     prompts = int(pool.prompt.max()) + 1 if len(pool.prompt) else 0
     return np.stack(
@@ -198,7 +209,7 @@ def _shares(shows: NDArray[np.float64], pool: Paired) -> NDArray[np.float64]:
 
 
 def _examples(
-    pool: Paired, difference: NDArray[np.float64], most: int = 2
+    pool: Answered, difference: NDArray[np.float64], most: int = 2
 ) -> tuple[tuple[str, str], ...]:
     sign = 1.0 if difference.mean() >= 0 else -1.0
     rows = np.argsort(-sign * difference, kind="stable")[:most]

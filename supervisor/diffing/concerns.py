@@ -23,7 +23,7 @@ from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from supervisor.diffing.behaviours import Behaviour, design
+from supervisor.diffing.behaviours import Behaviour, decide, design
 from supervisor.diffing.features import Embed, Features, featurise
 
 Floats = NDArray[np.float64]
@@ -101,7 +101,7 @@ def scale(concern: Concern, embed: Embed) -> Scale:
     whole = _fit(rows, label)
 
     def score(features: Features) -> Floats:
-        raw = whole.decision_function(design(features))
+        raw = decide(whole, features)
         return np.asarray(platt.predict_proba(raw[:, None])[:, 1], dtype=np.float64)
 
     area = float(roc_auc_score(label, outside))

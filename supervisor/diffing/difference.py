@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from supervisor.diffing.behaviours import Behaviour
 from supervisor.diffing.comparison import (
+    Answered,
     Levels,
     Paired,
     Shift,
@@ -141,7 +142,7 @@ def difference(
         tested = {b.id for b, tells in zip(found, telling, strict=True) if tells}
         tested |= {b.id for b in asked}
         levels = Levels(1 - alpha, 1 - alpha, max(horizon or 0, len(count_on)))
-        findings = find([*kept, *asked], pool.part(count_on), levels, seed, scales, tested)
+        findings = find([*kept, *asked], pool, levels, seed, scales, tested, count_on)
         drift = _drift([finding.shift for finding in findings])
     return Difference(
         word(drift, tolerance),
@@ -166,20 +167,23 @@ def find(
     seed: int,
     scales: Sequence[Scale] = (),
     tested: Collection[str] | None = None,
+    prompts: Sequence[int] | None = None,
 ) -> list[Finding]:
     """Every frozen behaviour as counted on `pool`, with its adjusted p and what it weighs.
 
     `tested`: ids of those that are tested, chosen before `pool` was looked at; the p of the others
-    is 1. By default all are.
+    is 1. By default all are. `prompts`: places of those to count on, ascending; by default all.
     """
-    shows = shown(behaviours, pool)
-    shifts = count(behaviours, shows, pool, levels)
+    counted, rows = pool.among(range(len(pool.left)) if prompts is None else prompts)
+    # Looked up in the whole pool: its features, of many responses, are too large to copy a part.
+    shows = shown(behaviours, pool)[rows]
+    scores = [one.score(pool.features)[rows] for one in scales]
+    shifts = count(behaviours, shows, counted, levels)
     places = [i for i, b in enumerate(behaviours) if tested is None or b.id in tested]
     adjusted = np.ones(len(behaviours))
     if places:
         rng = np.random.default_rng([seed, _BEHAVIOURS])
-        adjusted[places] = _adjusted(shows[:, places], pool, rng)
-    scores = [one.score(pool.features) for one in scales]
+        adjusted[places] = _adjusted(shows[:, places], counted, rng)
     return [
         # What the right side shows less often is no concern about it.
         Finding(
@@ -242,7 +246,7 @@ def _alike(sought: Paired, pool: Paired) -> Paired:
 
 
 def _adjusted(
-    shows: NDArray[np.float64], pool: Paired, rng: np.random.Generator
+    shows: NDArray[np.float64], pool: Answered, rng: np.random.Generator
 ) -> NDArray[np.float64]:
     """Two-sided max-T p of each behaviour. `shows`: [n, K]."""
     prompt, weights = pool.prompt, contrast_weights(pool.prompt, pool.side)

@@ -168,15 +168,19 @@ class Features:
         )
 
 
+_WIDTH = 4096
 _LETTERS = HashingVectorizer(
     analyzer="char_wb",
     ngram_range=(2, 5),
-    n_features=4096,
+    n_features=_WIDTH,
     norm="l2",
     alternate_sign=True,
     lowercase=False,
+    dtype=np.float32,  # of many responses these are what fills the memory
 )
 
+
+_HASHED_AT_ONCE = 8_192  # texts
 
 _SENTENCE_END = re.compile(r"(?<=[.!?…。！？])\s+|\n+")
 _SHORTEST_SENTENCE = 8  # characters: list numbers and the like are none
@@ -196,12 +200,27 @@ def featurise(texts: Sequence[str], embed: Embed, *, sentences: bool = False) ->
     return Features(
         tuple(texts),
         np.asarray(embed(safe), dtype=np.float32),
-        csr_matrix(_LETTERS.transform(safe)),
+        _letters(safe),
         np.array(
             [[float(trait(text)) for trait in TRAITS.values()] for text in texts], dtype=np.float64
         ).reshape(len(texts), len(TRAITS)),
         _sentences(texts, embed) if sentences else None,
     )
+
+
+def _letters(texts: Sequence[str]) -> csr_matrix:
+    """Some thousand at a time: before equal n-grams are added up there are many more of them."""
+    parts = [
+        _LETTERS.transform(texts[begin : begin + _HASHED_AT_ONCE])
+        for begin in range(0, max(1, len(texts)), _HASHED_AT_ONCE)
+    ]
+    lengths = np.concatenate([np.diff(part.indptr) for part in parts])
+    columns = np.concatenate([part.indices for part in parts])
+    for part in parts:
+        part.indices = columns[:0]  # let go of, before the values are joined too
+    values = np.concatenate([part.data for part in parts])
+    rows = np.r_[0, np.cumsum(lengths)].astype(columns.dtype)
+    return csr_matrix((values, columns, rows), (len(texts), _WIDTH))
 
 
 def _sentences(texts: Sequence[str], embed: Embed) -> Sentences:

@@ -45,13 +45,14 @@ def views(features: Features, prompt: NDArray[np.int64]) -> dict[str, View]:
     letters = csr_matrix(_FEW_LETTERS.transform(texts).astype(np.float32))
     traits = _scaled(features.traits)
     design = _compact(np.hstack([meaning * 3.0, letters.toarray(), traits * 0.5]))
-    alike = np.hstack([meaning, letters.toarray(), traits * np.float32(0.1)])
+    few = _clumped(prompt)
+    alike = np.hstack([meaning[:few], letters[:few].toarray(), traits[:few] * np.float32(0.1)])
     return {
         "meaning": lambda rows: _lengths(rows @ meaning),
         "letters": lambda rows: _lengths((letters.T @ rows.T).T),
         "traits": lambda rows: _lengths(rows @ traits),
         "spread": spread(meaning, prompt),
-        "clumps": clumps(alike - _prompt_means(alike, prompt), prompt),
+        "clumps": clumps(alike - _prompt_means(alike, prompt[:few]), prompt),
         "classifier": classifier(design, prompt),
     }
 
@@ -74,10 +75,9 @@ def clumps(inner: Array32, prompt: NDArray[np.int64]) -> View:
     """√Σ over pairs of responses to different prompts of label product × likeness, a narrow kernel
     of the cosine of what sets each apart from its own prompt's others; negative where the sum is.
 
-    `inner`: features less their prompt's mean, [n, d].
+    `inner`: features less their prompt's mean, of the first responses at least, [m, d].
     """
-    ends = np.r_[_starts(prompt)[1:], len(prompt)]
-    count = int(max(ends[0], ends[ends <= _MOST_CLUMPS].max(initial=0)))
+    count = _clumped(prompt)
     unit = inner[:count] / np.maximum(np.linalg.norm(inner[:count], axis=1, keepdims=True), 1e-9)
     kernel = np.exp(_NARROW * (unit @ unit.T - 1.0))
     kernel[prompt[:count, None] == prompt[None, :count]] = 0.0
@@ -88,6 +88,12 @@ def clumps(inner: Array32, prompt: NDArray[np.int64]) -> View:
         return np.asarray(np.sign(sums) * np.sqrt(np.abs(sums)), dtype=np.float64)
 
     return seen
+
+
+def _clumped(prompt: NDArray[np.int64]) -> int:
+    """How many responses, the first ones, clumps are sought among: those of whole prompts."""
+    ends = np.r_[_starts(prompt)[1:], len(prompt)]
+    return int(max(ends[0], ends[ends <= _MOST_CLUMPS].max(initial=0)))
 
 
 def classifier(design: Array32, prompt: NDArray[np.int64]) -> View:
