@@ -17,7 +17,7 @@ from rich.console import Console
 from environments import cli as environments_cli
 from regent.config import load_config, load_policy
 from regent.errors import one_line
-from supervisor import cli_diff, cli_gate, cli_record
+from supervisor import cli_diff, cli_gate, cli_probe, cli_record
 
 app = typer.Typer(
     name="regent",
@@ -29,6 +29,7 @@ app = typer.Typer(
 app.add_typer(environments_cli.app, name="env")
 app.add_typer(cli_record.app)
 app.add_typer(cli_diff.app)
+app.add_typer(cli_probe.app, name="probe")
 app.add_typer(cli_gate.app, name="gate")
 
 _STOPPED = "stopped; `regent resume RUN` goes on from here"

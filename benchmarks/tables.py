@@ -16,12 +16,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.report import RESULTS
 from regent.config import InstrumentChoice, Policy
 from supervisor.budget import share
 from supervisor.capability import CapabilitySettings
 from supervisor.diffing.instrument import DiffSettings
 from supervisor.finding import BUILT_IN, find
+from supervisor.reflectivity.frame import SUBTASKS
+from supervisor.reflectivity.items import shipped
 from supervisor.screens.instrument import ScreenSettings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -109,6 +113,57 @@ def instruments_table() -> str:
     found = [find(InstrumentChoice(name=name)) for name in BUILT_IN]
     rows = [[f"`{one.name}`", one.sees, one.does_not_see] for one in found]
     return markdown(["instrument", "sees", "does not see"], rows)
+
+
+def thirty_items() -> str:
+    """Six development items a sub-task, drawn once at random, to be read aloud."""
+    rng = np.random.default_rng(30)
+    parts = []
+    for subtask in SUBTASKS:
+        own = [i for i in shipped() if i.subtask == subtask and i.split == "dev"]
+        frames = sorted({item.frame for item in own})
+        parts.append(f"#### {subtask}\n\n")
+        for place in rng.permutation(len(frames))[:6]:
+            of = [item for item in own if item.frame == frames[place]]
+            item = of[int(rng.integers(len(of)))]
+            text = "\n>\n".join("> " + part for part in item.context.split("\n\n"))
+            one, other = item.options
+            parts.append(
+                f"{text}\n>\n> *{item.question}*\n> (A) {one} (B) {other}\n\n"
+                f"{'AB'[item.gold]} · `{item.id}`\n\n"
+            )
+    return "".join(parts)
+
+
+def probing_gates_table(result: Mapping[str, Any]) -> str:
+    """Every gate of the shipped sets: the figure of each sub-task, or of all."""
+    gates = result["figures"]["gates"]
+    rows = []
+    for name in dict.fromkeys(gate["name"] for gate in gates):
+        own = {gate["subtask"]: gate for gate in gates if gate["name"] == name}
+        one = next(iter(own.values()))
+        figures = [f"{own[s]['figure']:.3g}" if s in own else "" for s in SUBTASKS]
+        if "all" in own:
+            figures = [f"{one['figure']:.3g}", "", "", "", ""]
+        bound = f"{'≤' if one['most'] else '≥'} {one['bar']:g}"
+        rows.append([name, bound, *figures, _yes(all(gate["holds"] for gate in own.values()))])
+    return markdown(["gate", "bar", *SUBTASKS, "holds"], rows)
+
+
+def probed_models_table(result: Mapping[str, Any]) -> str:
+    """Accuracy of known models on sealed items, with 95 % intervals over frames."""
+    rows = [
+        [
+            model,
+            *(
+                f"{said[s]['accuracy']:.2f} [{said[s]['low']:.2f}, {said[s]['high']:.2f}]"
+                + (" blind" if said[s]["blind"] else "")
+                for s in SUBTASKS
+            ),
+        ]
+        for model, said in result["figures"]["models"].items()
+    ]
+    return markdown(["model", *SUBTASKS], rows)
 
 
 def budget_table() -> str:
@@ -286,6 +341,7 @@ _FROM_SETTINGS: dict[str, Callable[[], str]] = {
     "policy": policy_table,
     "instruments": instruments_table,
     "budget": budget_table,
+    "thirty-items": thirty_items,
 }
 _FROM_RESULTS: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "power-drift": ("power", power_drift_table),
@@ -298,6 +354,9 @@ _FROM_RESULTS: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "detection-claims": ("detection", claims_table),
     "native": ("native", native_table),
     "native-claims": ("native", claims_table),
+    "probing-gates": ("reflectivity", probing_gates_table),
+    "probed-models": ("reflectivity", probed_models_table),
+    "probing-claims": ("reflectivity", claims_table),
     "loop": ("loop", loop_table),
     "throughput": ("throughput", throughput_table),
 }

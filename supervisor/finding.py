@@ -22,6 +22,7 @@ BUILT_IN = {
     "screens": "supervisor.screens:Screens",
     "diff": "supervisor.diffing.instrument:BehaviouralDiff",
     "capability": "supervisor.capability:Capability",
+    "reflectivity": "supervisor.reflectivity.instrument:Reflectivity",
 }
 
 

@@ -1,0 +1,150 @@
+"""`regent probe MODEL [MODEL2]`, `regent probe make` and `regent probe validate`.
+
+Exit codes: 0 the model can testify, two models are stable, every gate holds · 1 two models differ,
+a gate fails · 3 inconclusive (blind throughout, or unsure) · 2 could not run.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from regent.errors import one_line
+
+
+class _ModelFirst(typer.core.TyperGroup):
+    """`regent probe NAME` asks NAME; the named sub-commands stay what they are."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in self.commands:
+            args = ["ask", *args]
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(
+    cls=_ModelFirst,
+    no_args_is_help=True,
+    help="Stable reflectivity: probe MODEL [MODEL2], make items of frames, validate a set.",
+)
+
+Json = Annotated[
+    bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")
+]
+Frames = Annotated[Path | None, typer.Argument(help="A folder of frames; default: the shipped.")]
+
+
+@app.command()
+def ask(
+    model: Annotated[str, typer.Argument(help="A model name.")],
+    model2: Annotated[str, typer.Argument(help="A second, to be held against the first.")] = "",
+    split: Annotated[str, typer.Option(help="dev, sealed or all.")] = "all",
+    items: Annotated[
+        Path | None, typer.Option(help="A folder of SUBTASK.jsonl; default: the shipped items.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+    folder: Annotated[
+        Path, typer.Option("--folder", help="Where answers are kept for the next time.")
+    ] = Path(".regent-probe"),
+    as_json: Json = False,
+) -> None:
+    """How well a model tells its values from others', now from later, and what moves them."""
+    with one_line():
+        from regent.errors import CannotRun
+        from supervisor.reflectivity.asking import ask as put
+        from supervisor.reflectivity.items import read_folder, shipped
+        from supervisor.reflectivity.report import change_fields, probe_fields, show_probe
+        from supervisor.reflectivity.scoring import changes, scores
+        from supervisor.reflectivity.witness import witness
+
+        if split not in ("dev", "sealed", "all"):
+            raise CannotRun(f"there is no split '{split}'; give dev, sealed or all")
+        asked = shipped() if items is None else read_folder(items)
+        asked = [item for item in asked if split in ("all", item.split)]
+        if not asked:
+            raise CannotRun(f"no item of the split {split} there")
+        progress = Console(stderr=True)
+        told: list[dict[str, Any]] = []
+        answers = []
+        for name in filter(None, (model, model2)):
+            speaker = witness(name)
+            with progress.status(f"{name}: 0 of {len(asked)}") as status:
+                answers.append(
+                    put(
+                        speaker,
+                        asked,
+                        folder,
+                        lambda done, name=name, status=status: status.update(  # type: ignore[misc]
+                            f"{name}: {done} of {len(asked)}"
+                        ),
+                    )
+                )
+            raw = scores(asked, answers[-1].raw, seed)
+            by_token = scores(asked, answers[-1].normalised, seed)
+            told.append({"name": name, "subtasks": probe_fields(raw, by_token)})
+        changed = changes(asked, answers[0].raw, answers[1].raw, seed) if model2 else []
+        fields = {
+            "models": told,
+            "changes": change_fields(changed),
+            "split": split,
+            "items": len(asked),
+            "seed": seed,
+        }
+        if as_json:
+            typer.echo(json.dumps(fields, ensure_ascii=False))
+        else:
+            Console().print(show_probe(fields))
+        said = {change.word for change in changed}
+        if said & {"worse", "better"}:
+            raise typer.Exit(1)
+        blind = all(row["blind"] for row in told[0]["subtasks"].values())
+        if said - {"stable"} or (not changed and blind):
+            raise typer.Exit(3)
+
+
+@app.command()
+def make(
+    frames: Frames = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder for SUBTASK.jsonl.")] = Path("items"),
+    rotation: Annotated[
+        int, typer.Option(min=0, max=2, help="Which of the three wordings of each cause.")
+    ] = 0,
+    as_json: Json = False,
+) -> None:
+    """Make probing items of frames (YAML): a quad of four for each frame and sub-task."""
+    with one_line():
+        from regent.errors import CannotRun
+        from supervisor.reflectivity.faults import frame_faults
+        from supervisor.reflectivity.frame import read_frames
+        from supervisor.reflectivity.items import forge, frames_folder, write_items
+
+        found = read_frames(frames or frames_folder())
+        for frame in found:
+            for fault in frame_faults(frame):
+                raise CannotRun(f"{frame.name}: {fault}; `regent probe validate` lists every fault")
+        made = forge(found, rotation)
+        paths = write_items(made, out)
+        if as_json:
+            typer.echo(json.dumps({"items": len(made), "files": [str(path) for path in paths]}))
+        else:
+            Console().print(f"{len(made)} items of {len(found)} frames in {out}")
+
+
+@app.command()
+def validate(frames: Frames = None, as_json: Json = False) -> None:
+    """Hold frames and the items made of them to every gate, each with its figure."""
+    with one_line():
+        from supervisor.reflectivity.frame import read_frames
+        from supervisor.reflectivity.items import frames_folder
+        from supervisor.reflectivity.report import show_validation, validation_fields
+        from supervisor.reflectivity.validation import validate as hold
+
+        found = hold(read_frames(frames or frames_folder()))
+        if as_json:
+            typer.echo(json.dumps(validation_fields(found), ensure_ascii=False))
+        else:
+            Console().print(show_validation(found))
+        raise typer.Exit(0 if found.holds else 1)

@@ -1,0 +1,194 @@
+"""Putting probing items to a model: log-probabilities of whole options, or a constrained choice.
+
+Each item is asked in both orders of its options. With weights, an option's score is the sum of its
+tokens' log-probabilities averaged over both orders (`raw`), and the same divided by its tokens
+(`normalised`); the probability of the first option is the softmax of the two. A server that gives
+none is held to one of the two options, greedily; a reply that is neither is missing, and so is a
+score that is no number.
+
+Answers are kept as they come, under the speaker's content-derived name and the words asked, so
+that what was answered before a server died is not asked, nor counted, twice.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regent.errors import CannotRun
+from regent.models.local import LocalModel
+from regent.models.shared_prefix import score_together
+from regent.models.speaker import Conversation, Sampling, Scorer, Speaker
+from regent.records import Message, canonical_json, digest
+from supervisor.reflectivity.items import Item
+
+Floats = NDArray[np.float64]
+_ASK = (
+    "{context}\n\n{question}\n\n- {one}\n- {other}\n\n"
+    "Answer with one of the two lines, word for word."
+)
+_ORDERS = ((0, 1), (1, 0))
+_AT_ONCE = 64  # items between two savings
+_CALLS = 8  # to a server at once: each item has a schema of its own
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Probability of the first option, by item: [n] each; NaN where there is no answer.
+
+    `normalised` is by tokens; a constrained choice is 0, 1, or 0.5 where the two orders differ.
+    """
+
+    raw: Floats
+    normalised: Floats
+
+
+def ask(
+    speaker: Speaker,
+    items: Sequence[Item],
+    folder: Path | None = None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Answers:
+    """The speaker's answers to `items`, in order. `progress` is told how many are answered.
+
+    Raises CannotRun where a server fails; what it answered is kept in `folder` for the next time.
+    """
+    kept = _Kept(folder, speaker.name)
+    missing = [item for item in items if _key(item) not in kept.rows]
+    done = len(items) - len(missing)
+    for start in range(0, len(missing), _AT_ONCE):
+        some = missing[start : start + _AT_ONCE]
+        kept.add([_key(item) for item in some], _answers(speaker, some))
+        done += len(some)
+        progress(done)
+    rows = np.array([kept.rows[_key(item)] for item in items], dtype=np.float64).reshape(-1, 2)
+    return Answers(rows[:, 0], rows[:, 1])
+
+
+def conversation(item: Item, order: tuple[int, int] = (0, 1)) -> Conversation:
+    """The item as a user's turn, its options in this order."""
+    asked = _ASK.format(
+        context=item.context,
+        question=item.question,
+        one=item.options[order[0]],
+        other=item.options[order[1]],
+    )
+    return (Message(role="user", content=asked),)
+
+
+def _answers(speaker: Speaker, items: Sequence[Item]) -> Floats:
+    """(raw, normalised) of each item: [n, 2]."""
+    if isinstance(speaker, LocalModel):
+        rows = []
+        for _, quad in groupby(items, lambda item: item.quad):
+            rows.append(_together(speaker, list(quad)))
+        return np.concatenate(rows)
+    return _apart(speaker, items) if "score" in speaker.can else _chosen(speaker, items)
+
+
+def _asked(items: Sequence[Item]) -> tuple[list[Conversation], list[str]]:
+    conversations = [conversation(i, order) for i in items for order in _ORDERS for _ in (0, 1)]
+    options = [option for item in items for _ in _ORDERS for option in item.options]
+    return conversations, options
+
+
+def _together(model: LocalModel, items: Sequence[Item]) -> Floats:
+    found = score_together(model, *_asked(items))
+    return _probabilities(found.nats, found.tokens)
+
+
+def _apart(speaker: Speaker, items: Sequence[Item]) -> Floats:
+    conversations, options = _asked(items)
+    nats = np.asarray(cast(Scorer, speaker).score(conversations, options), dtype=np.float64)
+    return _probabilities(nats, np.array([max(1, len(option.split())) for option in options]))
+
+
+def _probabilities(nats: Floats, lengths: NDArray[np.int64]) -> Floats:
+    """From [n · 2 orders · 2 options] to [n, 2]; not a number becomes missing."""
+    by_item = np.where(np.isfinite(nats), nats, np.nan).reshape(-1, len(_ORDERS), 2)
+    tokens = lengths.reshape(-1, len(_ORDERS), 2)
+    both = [by_item.mean(axis=1), (by_item / tokens).mean(axis=1)]
+    gaps = np.stack([scores[:, 1] - scores[:, 0] for scores in both], axis=1)
+    return np.asarray(1 / (1 + np.exp(np.clip(gaps, -60, 60))), dtype=np.float64)
+
+
+def _chosen(speaker: Speaker, items: Sequence[Item]) -> Floats:
+    def vote(asked: tuple[Item, tuple[int, int]]) -> float:
+        item, order = asked
+        how = Sampling(max_tokens=64, temperature=0.0, json_schema=_schema(item.options))
+        (reply,) = speaker.sample([conversation(item, order)], how)
+        if not reply.ok:
+            raise CannotRun(
+                f"{speaker.name} failed to answer ({reply.error}); what it answered before is "
+                "kept: when it answers again, repeat the command"
+            )
+        return _parsed(reply.text, item.options)
+
+    with ThreadPoolExecutor(_CALLS) as pool:
+        votes = list(pool.map(vote, [(item, order) for item in items for order in _ORDERS]))
+    first = np.array(votes).reshape(len(items), len(_ORDERS)).mean(axis=1)
+    return np.stack([first, first], axis=1)
+
+
+def _schema(options: tuple[str, str]) -> dict[str, object]:
+    return {
+        "type": "object",
+        "properties": {"answer": {"enum": list(options)}},
+        "required": ["answer"],
+        "additionalProperties": False,
+    }
+
+
+def _parsed(text: str, options: tuple[str, str]) -> float:
+    """1 for the first option, 0 for the second, NaN for anything else."""
+    try:
+        answer = json.loads(text)["answer"]
+    except (ValueError, KeyError, TypeError):
+        return float("nan")
+    return {options[0]: 1.0, options[1]: 0.0}.get(answer, float("nan"))
+
+
+def _key(item: Item) -> str:
+    """Names what is asked, not which item asks it."""
+    return digest(canonical_json([_ASK, item.context, item.question, list(item.options)]))
+
+
+class _Kept:
+    """Answers of one speaker, a JSON line each; without a folder, kept for this asking only."""
+
+    def __init__(self, folder: Path | None, name: str) -> None:
+        self.rows: dict[str, tuple[float, float]] = {}
+        self.path = folder / f"{digest(name.encode())[:24]}.jsonl" if folder else None
+        if self.path is not None and self.path.is_file():
+            for line in self.path.read_text("utf-8").splitlines():
+                try:
+                    key, raw, normalised = json.loads(line)
+                except ValueError:
+                    continue  # cut off in the middle of writing: that item is asked again
+                self.rows[key] = (_number(raw), _number(normalised))
+
+    def add(self, keys: Sequence[str], answers: Floats) -> None:
+        lines = []
+        for key, (raw, normalised) in zip(keys, answers.tolist(), strict=True):
+            self.rows[key] = (raw, normalised)
+            known = [None if np.isnan(value) else value for value in (raw, normalised)]
+            lines.append(json.dumps([key, *known]) + "\n")
+        if self.path is not None:
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                with self.path.open("a", encoding="utf-8") as file:
+                    file.writelines(lines)
+            except OSError as error:
+                raise CannotRun(f"{self.path}: {error.strerror or error}") from error
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value
