@@ -32,8 +32,8 @@ from supervisor.reflectivity.items import Item
 
 Floats = NDArray[np.float64]
 _ASK = (
-    "{context}\n\n{question}\n\n- {one}\n- {other}\n\n"
-    "Answer with one of the two lines, word for word."
+    "Read the text and answer the question with one of the two lines below it, word for word.\n\n"
+    "{context}\n\n{question}\n\n- {one}\n- {other}"
 )
 _ORDERS = ((0, 1), (1, 0))
 _AT_ONCE = 64  # items between two savings
@@ -87,10 +87,7 @@ def conversation(item: Item, order: tuple[int, int] = (0, 1)) -> Conversation:
 def _answers(speaker: Speaker, items: Sequence[Item]) -> Floats:
     """(raw, normalised) of each item: [n, 2]."""
     if isinstance(speaker, LocalModel):
-        rows = []
-        for _, quad in groupby(items, lambda item: item.quad):
-            rows.append(_together(speaker, list(quad)))
-        return np.concatenate(rows)
+        return _together(speaker, items)
     return _apart(speaker, items) if "score" in speaker.can else _chosen(speaker, items)
 
 
@@ -101,8 +98,13 @@ def _asked(items: Sequence[Item]) -> tuple[list[Conversation], list[str]]:
 
 
 def _together(model: LocalModel, items: Sequence[Item]) -> Floats:
-    found = score_together(model, *_asked(items))
-    return _probabilities(found.nats, found.tokens)
+    """Quad by quad: its four items begin alike."""
+    quads = [list(quad) for _, quad in groupby(items, lambda item: item.quad)]
+    asked = [[list(zip(*_asked([item]), strict=True)) for item in quad] for quad in quads]
+    found = [one for quad in score_together(model, asked) for one in quad]
+    return _probabilities(
+        np.concatenate([one.nats for one in found]), np.concatenate([one.tokens for one in found])
+    )
 
 
 def _apart(speaker: Speaker, items: Sequence[Item]) -> Floats:
