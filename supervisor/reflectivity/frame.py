@@ -42,6 +42,8 @@ Difficulty = Literal[
 ]
 Fact = bool | str | list[str]
 Facts = dict[str, Fact]
+#: libyaml's where it is there: ten times as fast.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 WAYS = 3  # of writing each state of the cause
 
 
@@ -168,7 +170,7 @@ def merged(parts: Any) -> Facts:
 def read_frame(path: Path) -> Frame:
     """The frame in a file. Raises CannotRun with the file and the place."""
     try:
-        raw = yaml.safe_load(path.read_text("utf-8"))
+        raw = yaml.load(path.read_text("utf-8"), Loader=_LOADER)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise CannotRun(f"{path}: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):
