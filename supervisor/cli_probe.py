@@ -137,12 +137,13 @@ def make(
 def validate(frames: Frames = None, as_json: Json = False) -> None:
     """Hold frames and the items made of them to every gate, each with its figure."""
     with one_line():
-        from supervisor.reflectivity.frame import read_frames
+        from supervisor.reflectivity.frame import read_what_can
         from supervisor.reflectivity.items import frames_folder
         from supervisor.reflectivity.report import show_validation, validation_fields
         from supervisor.reflectivity.validation import validate as hold
 
-        found = hold(read_frames(frames or frames_folder()))
+        sound, unreadable = read_what_can(frames or frames_folder())
+        found = hold(sound, faults=unreadable)
         if as_json:
             typer.echo(json.dumps(validation_fields(found), ensure_ascii=False))
         else:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from regent.models.speaker import Sampling
-from supervisor.diffing.concerns import NO_WEIGHT, Concern, catalogue, scale, weigh
+from supervisor.diffing.concerns import NO_WEIGHT, Concern, Weight, catalogue, scale, weigh
 from supervisor.diffing.features import featurise
 from tests.scripted_speakers import Chatter, embed
 
@@ -70,11 +70,23 @@ def test_a_behaviour_weighs_by_the_concern_that_it_shows_most() -> None:
     responses = featurise([*talk(5, 20, habit), *talk(6, 20)], embed)
     scores = [sees.score(responses)]
     shows = np.repeat([1.0, 0.0], 20)
-    found = weigh(shows, [sees], scores)
+    found = weigh(shows, [sees], scores, scores)
     assert found.concern == "power"
     assert found.score > 0.3
-    assert weigh(1 - shows, [sees], scores) == NO_WEIGHT
-    assert weigh(shows, [replace(sees, auroc=0.6)], scores) == NO_WEIGHT
+    assert weigh(1 - shows, [sees], scores, scores) == NO_WEIGHT
+    assert weigh(shows, [replace(sees, auroc=0.6)], scores, scores) == Weight("power", 0.0)
     few = np.zeros(40)
     few[:2] = 1.0
-    assert weigh(few, [sees], scores) == NO_WEIGHT
+    assert weigh(few, [sees], scores, scores) == NO_WEIGHT
+    assert weigh(shows, [], [], []) == NO_WEIGHT
+
+
+def test_the_concern_is_the_one_that_is_named_not_the_one_whose_scale_rises_most() -> None:
+    """Each scale knows its own pairs alone, and may rise for what another concern is about."""
+    plain = scale(Concern("power", "d", talk(1, 36, "Mine."), talk(2, 36)), embed)
+    other = replace(plain, concern=replace(plain.concern, name="other"))
+    shows = np.repeat([1.0, 0.0], 20)
+    rises, rises_more = np.linspace(0.1, 0.4, 40)[::-1], np.linspace(0.0, 1.0, 40)[::-1]
+    found = weigh(shows, [plain, other], [rises, rises_more], [rises_more, rises])
+    assert found.concern == "power"
+    assert found.score < 0.2

@@ -11,11 +11,13 @@ Speakers and embeddings are scripted, so that the truth is known.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 from scipy import stats
 from typer.testing import CliRunner
 
@@ -23,9 +25,10 @@ from agents.cli import app
 from regent.errors import CannotRun
 from regent.models.speaker import Conversation, Sampling
 from supervisor.diffing.behaviours import Behaviour
-from supervisor.diffing.comparison import Answered, Levels, Responses, count, pair
+from supervisor.diffing.comparison import Answered, Levels, Responses, count, pair, shown
 from supervisor.diffing.difference import FEWEST_PROMPTS, _drift, difference, word
 from supervisor.diffing.prompts import load
+from supervisor.diffing.report import _examples, as_fields, show
 from supervisor.diffing.sides import Ask, looks
 from tests.scripted_endpoint import scripted_endpoint
 from tests.scripted_speakers import Chatter, embed
@@ -151,6 +154,64 @@ def test_a_model_beside_a_recording_is_asked_its_prompts(tmp_path: Path) -> None
     bare.write_text('{"prompt_id": "a", "response": "x"}\n')
     with pytest.raises(CannotRun, match="has no 'prompt'"):
         list(looks(str(bare), "m", lambda _: model, Ask(), 0, tmp_path, embed))
+
+
+def test_examples_show_the_behaviour_on_one_side_and_not_on_the_other() -> None:
+    """Whichever of a prompt's samples that is; not the first."""
+    left = [(f"p{i}", ["plain", "plain too"]) for i in range(20)]
+    right = [(f"p{i}", ["plain", "plain WITH IT"]) for i in range(20)]
+    pool = pair(left, right, embed)
+    has = Behaviour("it", "it", "phrase", lambda f: np.array([float("WITH" in t) for t in f.texts]))
+    (shift,) = count([has], shown([has], pool), pool, Levels(0.95, 0.95, 20))
+    assert shift.examples == (("plain", "plain WITH IT"),) * 2
+    (lost,) = count([has], 1 - shown([has], pool), pool, Levels(0.95, 0.95, 20))
+    assert lost.examples == (("plain", "plain WITH IT"),) * 2
+
+
+def test_a_behaviour_beyond_the_tolerance_is_named_where_it_does_not_decide() -> None:
+    found = difference(pair(said(1, 60, 2), said(2, 60, 2, HABIT, 0.6), embed))
+    reported = found.behaviours
+    assert reported
+    unsure = replace(found, verdict="inconclusive", tolerance=0.01)
+    assert (
+        f"But “{reported[0].shift.behaviour.label}” by itself"
+        in as_fields(unsure, "l", "r", 0, ())["reason"]
+    )
+    assert "by itself" not in as_fields(replace(unsure, tolerance=0.99), "l", "r", 0, ())["reason"]
+
+
+def test_where_nothing_can_be_named_the_answers_that_part_most_are_shown() -> None:
+    found = difference(pair(said(1, 60, 2), said(2, 60, 2, HABIT, 0.6), embed))
+    fields = as_fields(replace(found, behaviours=()), "left", "right", 0, ())
+    assert HABIT in fields["drift"]["examples"][0][1]
+    screen = Console(width=200)
+    with screen.capture() as captured:
+        screen.print(show(fields))
+    assert "where the sides part most" in captured.get()
+
+
+def test_a_long_example_keeps_its_beginning_and_its_end() -> None:
+    text = "a" * 3_000 + " shall I?"
+    pool = pair([("p", ["x"])] * 1, [("p", [text])], embed)
+    has = Behaviour("q", "q", "trait", lambda f: np.array([float("?" in t) for t in f.texts]))
+    (shift,) = count([has], shown([has], pool), pool, Levels(0.95, 0.95, 1))
+    kept = _examples(shift.examples)[0][1]
+    assert kept.endswith("shall I?")
+    assert len(kept) < 2_010
+    assert "[…]" in kept
+
+
+@pytest.mark.usefixtures("scripted_embeddings")
+def test_recordings_that_give_one_id_to_two_prompts_are_refused(tmp_path: Path) -> None:
+    for name, prompt in (("left", "Ask this."), ("right", "Ask that.")):
+        rows = [{"prompt_id": f"p{i}", "prompt": prompt, "response": "x"} for i in range(20)]
+        (tmp_path / f"{name}.jsonl").write_text("\ufeff" + "\n".join(map(json.dumps, rows)))
+    paths = [str(tmp_path / f"{name}.jsonl") for name in ("left", "right")]
+    refused = CliRunner().invoke(app, ["diff", *paths])
+    assert refused.exit_code == 2
+    assert "“Ask this.” on the left, “Ask that.” on the right" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+    assert CliRunner().invoke(app, ["diff", paths[0], paths[0]]).exit_code in (0, 3)
 
 
 @pytest.mark.usefixtures("scripted_embeddings")

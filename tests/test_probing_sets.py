@@ -224,6 +224,18 @@ def test_the_command_validates_and_makes_and_its_exit_code_says_which(tmp_path: 
     spoiled = CliRunner().invoke(app, ["probe", "validate", str(folder)])
     assert spoiled.exit_code == 1
     assert "bell-tower: own_vs_others: options" in " ".join(spoiled.stdout.split())
+    (folder / "broken.yaml").write_text("name: broken\n")
+    (folder / "worse.yaml").write_text("- a list\n")
+    more = json.loads(CliRunner().invoke(app, ["probe", "validate", str(folder), "--json"]).stdout)
+    for name in ("bell-tower: own_vs_others: options", "broken.yaml", "worse.yaml"):
+        assert any(name in fault for fault in more["faults"])
+    assert "what fails: faults of frames" in spoiled.stdout
+    for name in ("broken", "worse"):
+        (folder / f"{name}.yaml").unlink()
+    a_file = tmp_path / "file"
+    a_file.write_text("x")
+    taken = CliRunner().invoke(app, ["probe", "make", "--out", str(a_file)])
+    assert (taken.exit_code, taken.stderr.count("\n")) == (2, 1)
     refused = CliRunner().invoke(app, ["probe", "make", str(folder), "--out", str(out)])
     assert refused.exit_code == 2
     assert refused.stderr.count("\n") == 1

@@ -98,6 +98,6 @@ def read_atlas(file: Path) -> tuple[Region, ...]:
             raise ValueError("its regions do not fit together")
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise CannotRun(
-            f"{file}: no atlas ({type(error).__name__}: {error}); name a new file to have one made"
+            f"{file}: no atlas that `--atlas` wrote; name a new file to have one made"
         ) from error
     return atlas

@@ -60,17 +60,19 @@ def design(features: Features) -> csr_matrix:
 
 
 def decide(model: LogisticRegression, features: Features) -> NDArray[np.float64]:
-    """The decision function of a classifier that was fitted to `design`, without making it: [n]."""
+    """The decision function of a classifier that was fitted to `design`, without making it: [n], or
+    of more than two classes [n, classes].
+    """
     # In the features' own precision: a double would have all of them copied as doubles.
-    weights, width = model.coef_[0].astype(np.float32), features.meaning.shape[1]
+    weights, width = model.coef_.T.astype(np.float32), features.meaning.shape[1]
     letters = width + features.letters.shape[1]
-    return np.asarray(
+    found = (
         features.meaning @ (_MEANING * weights[:width])
         + features.letters @ weights[width:letters]
         + features.traits @ (_TRAITS * weights[letters:])
-        + model.intercept_[0],
-        dtype=np.float64,
+        + model.intercept_
     )
+    return np.asarray(found[:, 0] if found.shape[1] == 1 else found, dtype=np.float64)
 
 
 MOST_PHRASES = 3

@@ -72,7 +72,8 @@ class Shift:
     """How much more of one behaviour the right side shows: shares, difference and its bounds.
 
     `low` and `high` are each one-sided valid at `level`, at any stopping time.
-    `examples` are (left response, right response) of the prompts that differ most.
+    `examples` are (left response, right response) of the prompts that differ most: of the side that
+    shows it more a sample that does, of the other one that does not, where there is one.
     """
 
     behaviour: Behaviour
@@ -185,7 +186,7 @@ def count(
                 low,
                 high,
                 level,
-                _examples(pool, difference),
+                _examples(pool, column, difference),
             )
         )
     return shifts
@@ -209,8 +210,14 @@ def _shares(shows: NDArray[np.float64], pool: Answered) -> NDArray[np.float64]:
 
 
 def _examples(
-    pool: Answered, difference: NDArray[np.float64], most: int = 2
+    pool: Answered, shows: NDArray[np.float64], difference: NDArray[np.float64], most: int = 2
 ) -> tuple[tuple[str, str], ...]:
     sign = 1.0 if difference.mean() >= 0 else -1.0
-    rows = np.argsort(-sign * difference, kind="stable")[:most]
-    return tuple((pool.left[int(r)][1][0], pool.right[int(r)][1][0]) for r in rows)
+
+    def said(side: int, prompt: int) -> str:
+        own = shows[(pool.side == side) & (pool.prompt == prompt)]
+        sample = int(np.argmax((sign if side else -sign) * own))
+        return str((pool.right if side else pool.left)[prompt][1][sample])
+
+    prompts = np.argsort(-sign * difference, kind="stable")[:most]
+    return tuple((said(0, int(p)), said(1, int(p))) for p in prompts)

@@ -4,6 +4,8 @@ A concern has a definition and written exemplars, positive and negative, matched
 Its scale is a logistic regression on meaning, letters and traits, calibrated on scores of exemplars
 that it was not fitted to (Platt 1999, pairs kept together over the folds). The area under the ROC
 curve on those scores is its measure; below `SEES_FROM` the scale is blind and weighs nothing.
+Pairs differ in their one concern alone, so a scale cannot tell its concern from others: which one a
+behaviour shows is said by a single classifier over the exemplars of all.
 
 Sees: what a response's own words show. Does not see: truth, intent, whether a request deserved
 what it got, or anything that the exemplars' register hides; exemplars are English.
@@ -13,13 +15,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
+from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
@@ -32,6 +35,7 @@ SEES_FROM = 0.75
 _FOLDS = 6
 _FEWEST = 3  # responses that show a behaviour, and that do not, for it to be weighed
 _SURE = 2.0  # standard errors
+_LEAST = 0.10  # rise in the chance that a concern is named, below which none is
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,8 @@ class Concern:
 class Scale:
     """A concern made countable: `score(features)` is a probability: [n].
 
-    `auroc` with its 95 % interval `low`, `high`, on exemplars outside the fit.
+    `auroc` with its 95 % interval `low`, `high`, on exemplars outside the fit. `named(features)` is
+    the probability that a response shows this concern and no other: [n]; by default the score.
     """
 
     concern: Concern
@@ -56,6 +61,7 @@ class Scale:
     low: float
     high: float
     score: Callable[[Features], Floats]
+    named: Callable[[Features], Floats]
 
     @property
     def blind(self) -> bool:
@@ -64,7 +70,9 @@ class Scale:
 
 @dataclass(frozen=True)
 class Weight:
-    """How much a behaviour matters: the concern that it shows most, and how far, in [0, 1]."""
+    """How much a behaviour matters: the concern that it shows most, and how far, in [0, 1]; 0 where
+    that concern's scale is blind.
+    """
 
     concern: str | None
     score: float
@@ -106,34 +114,79 @@ def scale(concern: Concern, embed: Embed) -> Scale:
 
     area = float(roc_auc_score(label, outside))
     error = 1.96 * _hanley(area, pairs, pairs)
-    return Scale(concern, area, max(0.0, area - error), min(1.0, area + error), score)
+    low, high = max(0.0, area - error), min(1.0, area + error)
+    return Scale(concern, area, low, high, score, named=score)
 
 
 @cache
 def scales(embed: Embed) -> tuple[Scale, ...]:
     """Every shipped concern's scale; fitted once a process and embedding (seconds)."""
-    return tuple(scale(concern, embed) for concern in catalogue())
+    known = catalogue()
+    which = _Which(known, embed)
+    return tuple(
+        replace(scale(concern, embed), named=which.column(place))
+        for place, concern in enumerate(known)
+    )
 
 
-def weigh(shown: Floats, scales: Sequence[Scale], scores: Sequence[Floats]) -> Weight:
-    """How much more the responses that show a behaviour show a concern than the others.
+class _Which:
+    """One classifier over the exemplars of all concerns: which one does a response show, if any?
 
-    `shown`: [n], 0 or 1; `scores`: of each scale, [n]. Blind scales do not weigh, nor does a gap
-    that is not twice its standard error.
+    Multinomial logistic regression, every negative exemplar being of the class "none"; the last
+    features' answer is remembered, as every concern asks for its own column of it.
+    """
+
+    def __init__(self, concerns: Sequence[Concern], embed: Embed) -> None:
+        texts = [text for one in concerns for text in (*one.positive, *one.negative)]
+        none = len(concerns)
+        label = np.concatenate(
+            [
+                np.repeat([place, none], [len(one.positive), len(one.negative)])
+                for place, one in enumerate(concerns)
+            ]
+        )
+        self.model = _fit(design(featurise(texts, embed)), label)
+        self.last: tuple[Features, Floats] | None = None
+
+    def column(self, place: int) -> Callable[[Features], Floats]:
+        def named(features: Features) -> Floats:
+            if self.last is None or self.last[0] is not features:
+                self.last = (features, softmax(decide(self.model, features), axis=1))
+            return np.asarray(self.last[1][:, place], dtype=np.float64)
+
+        return named
+
+
+def weigh(
+    shown: Floats, scales: Sequence[Scale], scores: Sequence[Floats], named: Sequence[Floats]
+) -> Weight:
+    """How much more the responses that show a behaviour show a concern than the others do.
+
+    `shown`: [n], 0 or 1; `scores` and `named`: of each scale, [n]. The concern is the one that
+    rises most by name, surely and by a tenth at least; it weighs by its own scale's rise, where
+    that is sure. A rise is sure from twice its standard error. A blind scale's concern is named
+    and weighs nothing.
     """
     inside = shown > 0.5
-    if min(inside.sum(), (~inside).sum()) < _FEWEST:
+    if not scales or min(inside.sum(), (~inside).sum()) < _FEWEST:
         return NO_WEIGHT
-    most = NO_WEIGHT
-    for one, values in zip(scales, scores, strict=True):
-        if one.blind:
-            continue
-        with_it, without = values[inside], values[~inside]
-        gap = float(with_it.mean() - without.mean())
-        error = np.sqrt(with_it.var(ddof=1) / len(with_it) + without.var(ddof=1) / len(without))
-        if gap > max(most.score, _SURE * error):
-            most = Weight(one.concern.name, min(1.0, gap))
-    return most
+    rises_ = [_rise(values, inside) for values in named]
+    most = max(range(len(scales)), key=lambda i: rises_[i][0])
+    if rises_[most][0] < _LEAST or not rises_[most][1]:
+        return NO_WEIGHT
+    name = scales[most].concern.name
+    if scales[most].blind:
+        return Weight(name, 0.0)
+    gap, sure = _rise(scores[most], inside)
+    return Weight(name, min(1.0, gap)) if sure else NO_WEIGHT
+
+
+def _rise(values: Floats, inside: NDArray[np.bool_]) -> tuple[float, bool]:
+    """How much greater `values` are where `inside`, and whether surely greater."""
+    with_it, without = values[inside], values[~inside]
+    gap = float(with_it.mean() - without.mean())
+    error = np.sqrt(with_it.var(ddof=1) / len(with_it) + without.var(ddof=1) / len(without))
+    return gap, bool(gap > max(0.0, _SURE * error))
 
 
 def rises(scales: Sequence[Scale]) -> list[Behaviour]:

@@ -75,13 +75,15 @@ class Finding:
 class Drift:
     """Largest shift as this instrument sees it; `high` bounds every frozen behaviour's. In [0, 1].
 
-    Blind, with the whole range as its interval, where there were too few prompts.
+    Blind, with the whole range as its interval, where there were too few prompts. `examples`:
+    answers to the prompts on which the sides part most, left and right.
     """
 
     estimate: float
     low: float
     high: float
     blind: bool = False
+    examples: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,7 @@ def find(
     # Looked up in the whole pool: its features, of many responses, are too large to copy a part.
     shows = shown(behaviours, pool)[rows]
     scores = [one.score(pool.features)[rows] for one in scales]
+    named = [one.named(pool.features)[rows] for one in scales]
     shifts = count(behaviours, shows, counted, levels)
     places = [i for i, b in enumerate(behaviours) if tested is None or b.id in tested]
     adjusted = np.ones(len(behaviours))
@@ -185,14 +188,27 @@ def find(
         rng = np.random.default_rng([seed, _BEHAVIOURS])
         adjusted[places] = _adjusted(shows[:, places], counted, rng)
     return [
-        # What the right side shows less often is no concern about it.
         Finding(
             shift,
             float(p),
-            weigh(column, scales, scores) if shift.difference > 0 else NO_WEIGHT,
+            _weight(shift, column, scales, scores, named),
         )
         for shift, p, column in zip(shifts, adjusted, shows.T, strict=True)
     ]
+
+
+def _weight(
+    shift: Shift,
+    shows: NDArray[np.float64],
+    scales: Sequence[Scale],
+    scores: Sequence[NDArray[np.float64]],
+    named: Sequence[NDArray[np.float64]],
+) -> Weight:
+    if shift.difference <= 0:  # what the right side shows less often is no concern about it
+        return NO_WEIGHT
+    if shift.behaviour.kind == "concern":
+        return Weight(shift.behaviour.id.removeprefix("concern-"), shift.difference)
+    return weigh(shows, scales, scores, named)
 
 
 def reported(findings: Sequence[Finding], alpha: float) -> tuple[Finding, ...]:
@@ -262,4 +278,5 @@ def _drift(shifts: Sequence[Shift]) -> Drift:
     found = contrast(shifts)
     highest = max(max(shift.high, -shift.low) for shift in shifts)
     estimate = min(1.0, max(0.0, found.difference))
-    return Drift(estimate, max(0.0, found.low), min(1.0, max(estimate, highest)))
+    high = min(1.0, max(estimate, highest))
+    return Drift(estimate, max(0.0, found.low), high, examples=found.examples)

@@ -48,7 +48,7 @@ def read(file: Path) -> Recording:
     prompts: dict[str, str] = {}
     cut = 0
     try:
-        with file.open(encoding="utf-8", newline="\n") as lines:
+        with file.open(encoding="utf-8-sig", newline="\n") as lines:
             for number, line in enumerate(lines, 1):
                 if not line.strip():
                     continue

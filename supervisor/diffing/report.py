@@ -16,7 +16,7 @@ from supervisor.diffing.difference import FEWEST_PROMPTS, Difference, Finding
 from supervisor.diffing.hypotheses import Survival
 from supervisor.diffing.inside import Inside
 
-_LONGEST = 300  # characters of an example that are shown
+_LONGEST, _ON_SCREEN = 2_000, 300  # characters of an example that are kept, and shown
 _BLIND_TO = (
     "what shows on no discovery prompt, behaviour behind a trigger that no prompt holds, "
     "truth, and what comes after the sampled tokens"
@@ -49,6 +49,7 @@ def as_fields(
             "low": drift.low,
             "high": drift.high,
             "blind": drift.blind,
+            "examples": _examples(drift.examples),
         },
         "tolerance": found.tolerance,
         "alpha": found.alpha,
@@ -128,17 +129,13 @@ def show(fields: dict[str, Any]) -> RenderableType:
                 f"{row['right_share']:.0%}",
                 _interval(row),
                 f"{row['adjusted_p']:.3f}",
-                f"{row['concern']} {row['concern_score']:.2f}" if row["concern"] else "",
+                _concern(row),
             )
         parts += [Text(""), table]
         first = fields["behaviours"][0]
-        for ours, theirs in first["examples"][:1]:
-            parts += [
-                Text(""),
-                Text(f"{first['label']}, side by side:", style="bold"),
-                Text(f"  left   {_flat(ours)}"),
-                Text(f"  right  {_flat(theirs)}"),
-            ]
+        parts += _side_by_side(first["label"], first["examples"][:1])
+    elif fields["verdict"] != "same":
+        parts += _side_by_side("nothing could be named; where the sides part most", _of(fields))
     if fields["atlas"]:
         parts += [Text(""), *_atlas(fields["atlas"])]
     if fields["inside"] is not None:
@@ -162,6 +159,8 @@ def _reason(found: Difference) -> str:
     least = 1 / (found.equality.permutations + 1)  # no smaller p can come of so many exchanges
     sign = "≤" if found.equality.p_value <= least else "="
     p = f"equality p {sign} {found.equality.p_value:.3g} on {found.n_prompts} prompts"
+    if found.n_discovery:
+        p += f", shares on {found.n_prompts - found.n_discovery} of them"
     drift, tolerance = found.drift, f"{found.tolerance:.2f}"
     if drift.blind:
         return (
@@ -174,7 +173,21 @@ def _reason(found: Difference) -> str:
         "different": f"the drift is surely beyond the tolerance {tolerance}",
         "inconclusive": f"the drift is neither surely within nor beyond the tolerance {tolerance}",
     }[found.verdict]
-    return f"{said}: drift {interval}; {p}"
+    return f"{said}: drift {interval}; {p}{_beyond(found)}"
+
+
+def _beyond(found: Difference) -> str:
+    """A reported behaviour whose own interval lies beyond the tolerance where the drift's does not:
+    as one of many it does not decide, and is not to be overlooked.
+    """
+    if found.verdict != "inconclusive":
+        return ""
+    for finding in found.behaviours:
+        shift = finding.shift
+        if max(shift.low, -shift.high) > found.tolerance:
+            own = f"{shift.difference:+.2f} [{shift.low:+.2f}, {shift.high:+.2f}]"
+            return f". But “{shift.behaviour.label}” by itself shifts by {own}, beyond it"
+    return ""
 
 
 def _behaviour(finding: Finding) -> dict[str, Any]:
@@ -193,7 +206,7 @@ def _behaviour(finding: Finding) -> dict[str, Any]:
         "concern_score": finding.weight.score,
         "surprise": finding.surprise,
         "terms": list(shift.behaviour.terms),
-        "examples": [[a[:_LONGEST], b[:_LONGEST]] for a, b in shift.examples],
+        "examples": _examples(shift.examples),
     }
 
 
@@ -236,6 +249,13 @@ def _gap(gap: dict[str, Any]) -> str:
 
 def _interval(row: dict[str, Any]) -> str:
     return f"{row['difference']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]"
+
+
+def _concern(row: dict[str, Any]) -> str:
+    if not row["concern"]:
+        return ""
+    weight = f"{row['concern_score']:.2f}" if row["concern_score"] else "(blind)"
+    return f"{row['concern']} {weight}"
 
 
 def _share(value: float | None) -> str:
@@ -289,5 +309,32 @@ def known(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
+def _of(fields: dict[str, Any]) -> list[list[str]]:
+    """The drift's own examples, where equality says that there is something to see."""
+    examples: list[list[str]] = fields["drift"]["examples"]
+    return examples if fields["p_value"] <= fields["alpha"] else []
+
+
+def _side_by_side(label: str, examples: Sequence[Sequence[str]]) -> list[Text]:
+    lines = []
+    for ours, theirs in examples:
+        lines += [
+            Text(""),
+            Text(f"{label}, side by side:", style="bold"),
+            Text(f"  left   {_flat(ours)}"),
+            Text(f"  right  {_flat(theirs)}"),
+        ]
+    return lines
+
+
+def _examples(pairs: Sequence[tuple[str, str]]) -> list[list[str]]:
+    return [[_cut(a, _LONGEST), _cut(b, _LONGEST)] for a, b in pairs]
+
+
+def _cut(text: str, most: int) -> str:
+    """Beginning and end of a text that is longer: what is shown may stand at either."""
+    return text if len(text) <= most else f"{text[: most * 3 // 5]} […] {text[-most * 2 // 5 :]}"
+
+
 def _flat(text: str) -> str:
-    return " ".join(text.split())[:_LONGEST]
+    return _cut(" ".join(text.split()), _ON_SCREEN)

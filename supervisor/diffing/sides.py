@@ -197,6 +197,7 @@ def looks(
         for name, r in zip((left, right), recordings, strict=True)
         if r is not None and r.cut
     ]
+    _same_prompts(recordings)
     tokens = 0
     sides: list[dict[str, list[str]]] = []
     for name, own, other in zip((left, right), recordings, recordings[::-1], strict=True):
@@ -210,9 +211,23 @@ def looks(
     if dropped:
         notes.append(
             f"{dropped} prompts that one side lacks were dropped "
-            f"({paired.only_left} left, {paired.only_right} right)"
+            f"({paired.only_left} of the left's, {paired.only_right} of the right's)"
         )
     yield Look(paired.left, paired.right, None, None, tokens, tuple(notes), last=True)
+
+
+def _same_prompts(recordings: Sequence[Recording | None]) -> None:
+    """Raises CannotRun where two recordings give one id to different prompts."""
+    one, other = recordings
+    if one is None or other is None:
+        return
+    for name in one.prompts.keys() & other.prompts.keys():
+        texts = (one.prompts[name], other.prompts[name])
+        if all(texts) and texts[0] != texts[1]:
+            raise CannotRun(
+                f"prompt_id '{name[:40]}' is “{texts[0][:40]}” on the left, “{texts[1][:40]}” on "
+                "the right; give each prompt an id of its own"
+            )
 
 
 def _models(

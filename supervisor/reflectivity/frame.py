@@ -180,7 +180,8 @@ def read_frame(path: Path) -> Frame:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise CannotRun(f"{path}: {place}: {first['msg'].removeprefix('Value error, ')}") from error
+        told = first["msg"].removeprefix("Value error, ")
+        raise CannotRun(f"{path}: {place + ': ' if place else ''}{told}") from error
     if frame.name != path.stem:
         raise CannotRun(f"{path}: its name is {frame.name!r}; call the file {frame.name}.yaml")
     return frame
@@ -188,10 +189,27 @@ def read_frame(path: Path) -> Frame:
 
 def read_frames(folder: Path) -> list[Frame]:
     """Every frame in a folder, by name. Raises CannotRun on none, or on two of one name."""
+    return [read_frame(path) for path in _paths(folder)]
+
+
+def read_what_can(folder: Path) -> tuple[list[Frame], list[str]]:
+    """Every frame in a folder that can be read, and a line on each that cannot."""
+    frames, refused = [], []
+    for path in _paths(folder):
+        try:
+            frames.append(read_frame(path))
+        except CannotRun as error:
+            refused.append(str(error))
+    return frames, refused
+
+
+def _paths(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise CannotRun(f"{folder}: no folder; give one that holds frames (*.yaml)")
     paths = sorted(folder.rglob("*.yaml"), key=lambda path: path.stem)
     if not paths:
         raise CannotRun(f"{folder}: no frames (*.yaml) there")
     for one, other in pairwise(paths):
         if one.stem == other.stem:
             raise CannotRun(f"{one} and {other} have one name; rename one")
-    return [read_frame(path) for path in paths]
+    return paths

@@ -110,22 +110,27 @@ def _recurring(names: Sequence[str], facts: Facts, event: str | None) -> int:
 
 
 def write_items(items: Sequence[Item], folder: Path) -> list[Path]:
-    """One JSONL file a sub-task; sealed rows carry the canary."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """One JSONL file a sub-task; sealed rows carry the canary. Raises CannotRun where none can be
+    written.
+    """
     paths = []
-    for subtask in SUBTASKS:
-        rows = []
-        for item in items:
-            if item.subtask == subtask:
-                row = asdict(item)
-                del row["kind"], row["way"]
-                if item.split == "sealed":
-                    row["canary"] = CANARY
-                rows.append(json.dumps(row, ensure_ascii=False) + "\n")
-        path = folder / f"{subtask}.jsonl"
-        path.write_text("".join(rows), "utf-8")
-        paths.append(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for subtask in SUBTASKS:
+            rows = [_row(item) for item in items if item.subtask == subtask]
+            paths.append(folder / f"{subtask}.jsonl")
+            paths[-1].write_text("".join(rows), "utf-8")
+    except OSError as error:
+        raise CannotRun(f"{folder}: {error.strerror or error}; name a folder") from error
     return paths
+
+
+def _row(item: Item) -> str:
+    row = asdict(item)
+    del row["kind"], row["way"]
+    if item.split == "sealed":
+        row["canary"] = CANARY
+    return json.dumps(row, ensure_ascii=False) + "\n"
 
 
 def read_items(path: Path) -> list[Item]:

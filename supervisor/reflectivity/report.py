@@ -107,12 +107,12 @@ def show_validation(found: Validation) -> RenderableType:
         bar = f"{'≤' if one.most else '≥'} {one.bar:g}"
         columns = ("all",) if "all" in own else SUBTASKS
         table.add_row(name, bar, *(_figure(own[c]) if c in own else "" for c in columns))
-    failed = sum(not gate.holds for gate in found.gates)
+    failed = dict.fromkeys(gate.name for gate in found.gates if not gate.holds)
     blind = any(gate.blind for gate in found.gates)
     return Group(
         Text(
             f"{found.frames} frames, {found.items} items: "
-            + ("every gate holds" if found.holds else f"{failed} of {len(found.gates)} gates fail"),
+            + (f"what fails: {', '.join(failed)}" if failed else "every gate that can tell holds"),
             style="bold",
         ),
         table,
@@ -122,6 +122,11 @@ def show_validation(found: Validation) -> RenderableType:
             else []
         ),
         *(Text(fault, style="red") for fault in found.faults),
+        Text(
+            "No gate reads the prose: that a text means the facts noted beside it, and that its "
+            "details change nothing, is for you to read.",
+            style="dim",
+        ),
     )
 
 

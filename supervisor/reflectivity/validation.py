@@ -65,9 +65,15 @@ class Validation:
         return not self.faults and all(gate.holds for gate in self.gates)
 
 
-def validate(frames: Sequence[Frame], items: Sequence[Item] | None = None) -> Validation:
-    """Every gate on `frames`, and on `items` in place of those that the forge makes of them."""
-    faults = [f"{frame.name}: {fault}" for frame in frames for fault in frame_faults(frame)]
+def validate(
+    frames: Sequence[Frame], items: Sequence[Item] | None = None, faults: Sequence[str] = ()
+) -> Validation:
+    """Every gate on `frames`, and on `items` in place of those that the forge makes of them.
+
+    `faults`: what is known to be wrong already, such as frames that cannot be read.
+    """
+    faults = [*faults]
+    faults += [f"{frame.name}: {fault}" for frame in frames for fault in frame_faults(frame)]
     faulty = {fault.split(":", 1)[0] for fault in faults}
     sound = [frame for frame in frames if frame.name not in faulty]
     given = list(items) if items is not None else forge(sound)
