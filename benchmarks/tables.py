@@ -151,7 +151,7 @@ def probing_gates_table(result: Mapping[str, Any]) -> str:
 
 
 def probed_models_table(result: Mapping[str, Any]) -> str:
-    """Accuracy of known models on sealed items, with 95 % intervals over frames."""
+    """Accuracy of known models, with 95 % intervals over frames."""
     rows = [
         [
             model,
@@ -354,9 +354,11 @@ _FROM_RESULTS: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "detection-claims": ("detection", claims_table),
     "native": ("native", native_table),
     "native-claims": ("native", claims_table),
-    "probing-gates": ("reflectivity", probing_gates_table),
-    "probed-models": ("reflectivity", probed_models_table),
-    "probing-claims": ("reflectivity", claims_table),
+    "probing-gates": ("probing", probing_gates_table),
+    "probed-models": ("probing", probed_models_table),
+    "probing-claims": ("probing", claims_table),
+    "tuned-models": ("reflectivity", probed_models_table),
+    "tuned-claims": ("reflectivity", claims_table),
     "loop": ("loop", loop_table),
     "throughput": ("throughput", throughput_table),
 }
