@@ -22,12 +22,13 @@ help: ## this list
 run: $(STAMP) ## a supervised run on the embedded model, in a fresh folder under runs/
 	@exec $(BIN)/regent run "runs/$$(date +%Y%m%d-%H%M%S)" --config $(CONFIG) $(ARGS)
 
+# Two workers have two cores: with more threads each, they would wait for each other at every product.
 # A real run waits for processes to start most of the time, so two files of real tests share two cores
 # well, as long as threads that wait at a barrier sleep there.
 test: $(STAMP) ## every test, two at a time: the fast ones, then the real ones, file by file
 	@status=0; \
 	echo "pytest, 1 of 2: without models"; \
-	$(PYTEST) -m "not real" -n 2 --dist loadfile --timeout 120 || status=$$?; \
+	OMP_NUM_THREADS=1 $(PYTEST) -m "not real" -n 2 --dist loadfile --timeout 120 || status=$$?; \
 	echo "pytest, 2 of 2: with the real model, engine, Ray and MLflow"; \
 	OMP_WAIT_POLICY=PASSIVE $(PYTEST) -m real -n 2 --dist loadfile --timeout 1200 || status=$$?; \
 	exit $$status
