@@ -74,12 +74,18 @@ class Reflectivity:
         items = self.draw("sealed", self.settings.frames, look.seed)
         calibration = self.draw("dev", self.settings.calibration_frames, _CALIBRATION)
         ours = right(items, _asked(candidate.speaker, items, kept))
+        # Once a speaker, whatever parts it has: its weights are loaded for the asking.
+        by_name = {speaker.name: speaker for speaker in references.values()}
+        answers = {
+            name: _asked(speaker, [*calibration, *items], kept) for name, speaker in by_name.items()
+        }
         level = veto_level(len(references) * len(SUBTASKS))
         found: list[Measurement] = []
         for reference, speaker in references.items():
-            known = scores(calibration, _asked(speaker, calibration, kept))
+            theirs = answers[speaker.name]
+            known = scores(calibration, theirs[: len(calibration)])
             seeing = [score.subtask for score in known if not score.blind]
-            fall = right(items, _asked(speaker, items, kept)) - ours
+            fall = right(items, theirs[len(calibration) :]) - ours
             found.append(self._pooled(reference, items, fall, seeing, look))
             found += [
                 self._single(reference, subtask, items, fall, subtask in seeing, level)

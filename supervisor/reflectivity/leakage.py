@@ -36,8 +36,9 @@ def leaks(items: Sequence[Item]) -> dict[str, tuple[float, float]]:
     frames = np.array([item.frame for item in items])
     contexts = [item.context for item in items]
     negation = csr_matrix(np.array([[_negations(item.context)] for item in items], dtype=float))
-    gap = csr_matrix(_overlap_gap(items)[:, None])
-    by_kind = csr_matrix((_overlap_gap(items) * np.where(kinds == 1, 1, -1))[:, None])
+    gaps = _overlap_gap(items)
+    gap = csr_matrix(gaps[:, None])
+    by_kind = csr_matrix((gaps * np.where(kinds == 1, 1, -1))[:, None])
     feelings = csr_matrix(np.array([_feelings(item) for item in items]))
 
     def trained(rows: csr_matrix, of_kind: csr_matrix | None = None) -> float:
@@ -47,23 +48,14 @@ def leaks(items: Sequence[Item]) -> dict[str, tuple[float, float]]:
         )
 
     bag = _bag(contexts)
-    full = csr_matrix(
-        hstack(
-            [
-                bag,
-                _bag([i.question for i in items]),
-                _bag([i.options[0] for i in items]),
-                _bag([i.options[1] for i in items]),
-            ]
-        )
-    )
+    questions = _bag([i.question for i in items])
     options = csr_matrix(
         hstack([_bag([i.options[0] for i in items]), _bag([i.options[1] for i in items])])
     )
     return {
         "options only": (trained(options), SHALLOW),
         "context only": (trained(bag), SHALLOW),
-        "question only": (trained(_bag([i.question for i in items])), SHALLOW),
+        "question only": (trained(questions), SHALLOW),
         "longest option": (_either(items, _longest), SHALLOW),
         "first option": (_either(items, lambda item: 0), SHALLOW),
         "last mentioned": (_either(items, _last_mentioned), SHALLOW),
@@ -76,7 +68,7 @@ def leaks(items: Sequence[Item]) -> dict[str, tuple[float, float]]:
             ),
             COMBINED,
         ),
-        "bag of words": (trained(full), COMBINED),
+        "bag of words": (trained(csr_matrix(hstack([bag, questions, options]))), COMBINED),
     }
 
 

@@ -21,7 +21,7 @@ from supervisor.reflectivity.items import Item
 from supervisor.statistics.exact import clopper_pearson, mcnemar
 
 Floats = NDArray[np.float64]
-CHANCE, CHANCE_OF_QUAD = 0.5, 1 / 16
+CHANCE = 0.5
 MARGIN = 0.10  # difference in accuracy within which two models are called stable
 _LEVEL, _RESAMPLES, _BINS = 0.95, 4_000, 10
 
