@@ -8,7 +8,7 @@ the paired difference in share (a prompt is the unit: its samples are averaged f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,6 +74,7 @@ class Shift:
     `low` and `high` are each one-sided valid at `level`, at any stopping time.
     `examples` are (left response, right response) of the prompts that differ most: of the side that
     shows it more a sample that does, of the other one that does not, where there is one.
+    `by_prompt`: the difference on each prompt, in order: [prompts].
     """
 
     behaviour: Behaviour
@@ -84,6 +85,7 @@ class Shift:
     high: float
     level: float
     examples: tuple[tuple[str, str], ...]
+    by_prompt: NDArray[np.float64] = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -187,6 +189,7 @@ def count(
                 high,
                 level,
                 _examples(pool, column, difference),
+                difference,
             )
         )
     return shifts

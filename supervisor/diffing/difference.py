@@ -6,17 +6,14 @@ the others, and reported where its adjusted p (max-T over all that are tested, l
 within a prompt) is at most alpha.
 
 `same` says that every frozen behaviour's shift surely lies within the tolerance, `different` that
-the contrast's surely lies beyond it, `inconclusive` anything else. If the truth of any frozen
-behaviour is at or beyond the tolerance, `same` is said with probability at most alpha, however
-often one looks (each bound is anytime-valid, and all must hold: intersection-union, Berger 1982).
-Blind to what shows on no discovery prompt.
+that of the contrast or of a tested behaviour surely lies beyond it, `inconclusive` anything else
+(see `drift`). Blind to what shows on no discovery prompt.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,16 +25,15 @@ from supervisor.diffing.comparison import (
     Paired,
     Shift,
     apart,
-    contrast,
     count,
     discover,
     shown,
 )
 from supervisor.diffing.concerns import NO_WEIGHT, Scale, Weight, rises, weigh
+from supervisor.diffing.drift import NOT_SEEN, Drift, Word, drift, word
 from supervisor.diffing.equality import Equality, equality
 from supervisor.statistics.permutation import contrast_weights, exchanges, max_adjusted
 
-Word = Literal["same", "different", "inconclusive"]
 FEWEST_PROMPTS = 8  # of either part; below, behaviours and drift are blind
 _MOST_DISCOVERY = 2_000  # responses a side: more finds little that fewer did not, and costs
 _PERMUTATIONS = 999
@@ -69,21 +65,6 @@ class Finding:
     def rank(self) -> float:
         """Surprise × concern; what shows no concern still counts a little."""
         return self.surprise * (_PLAIN + self.weight.score)
-
-
-@dataclass(frozen=True)
-class Drift:
-    """Largest shift as this instrument sees it; `high` bounds every frozen behaviour's. In [0, 1].
-
-    Blind, with the whole range as its interval, where there were too few prompts. `examples`:
-    answers to the prompts on which the sides part most, left and right.
-    """
-
-    estimate: float
-    low: float
-    high: float
-    blind: bool = False
-    examples: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -134,7 +115,7 @@ def difference(
     )
     find_on, count_on = split(pool, discovery, seed)
     findings: list[Finding] = []
-    drift = Drift(0.0, 0.0, 1.0, blind=True)
+    seen = NOT_SEEN
     if min(len(find_on), len(count_on)) >= FEWEST_PROMPTS:
         found_on = _alike(sought, pool) if sought else pool.part(find_on)
         found = discover(found_on, clusters=_CLUSTERS, phrases=_PHRASES, seed=seed, deep=True)
@@ -145,11 +126,11 @@ def difference(
         tested |= {b.id for b in asked}
         levels = Levels(1 - alpha, 1 - alpha, max(horizon or 0, len(count_on)))
         findings = find([*kept, *asked], pool, levels, seed, scales, tested, count_on)
-        drift = _drift([finding.shift for finding in findings])
+        seen = drift([finding.shift for finding in findings], tested, alpha, levels.horizon)
     return Difference(
-        word(drift, tolerance),
+        word(seen, tolerance),
         equal,
-        drift,
+        seen,
         tolerance,
         alpha,
         reported(findings, alpha),
@@ -225,15 +206,6 @@ def reported(findings: Sequence[Finding], alpha: float) -> tuple[Finding, ...]:
     return tuple(kept)
 
 
-def word(drift: Drift, tolerance: float) -> Word:
-    """The diff's answer: is the drift surely within the tolerance, surely beyond it, or neither?"""
-    if drift.blind:
-        return "inconclusive"
-    if drift.high <= tolerance:
-        return "same"
-    return "different" if drift.low > tolerance else "inconclusive"
-
-
 def split(
     pool: Paired, discovery: Collection[str] | None, seed: int
 ) -> tuple[list[int], list[int]]:
@@ -272,11 +244,3 @@ def _adjusted(
         rows = min(at_once, _PERMUTATIONS - begin)
         null.append(np.abs(weights[exchanges(prompt, rng, rows)] @ shows))
     return max_adjusted(np.abs(weights @ shows), np.concatenate(null))
-
-
-def _drift(shifts: Sequence[Shift]) -> Drift:
-    found = contrast(shifts)
-    highest = max(max(shift.high, -shift.low) for shift in shifts)
-    estimate = min(1.0, max(0.0, found.difference))
-    high = min(1.0, max(estimate, highest))
-    return Drift(estimate, max(0.0, found.low), high, examples=found.examples)

@@ -35,7 +35,8 @@ from supervisor.diffing.comparison import (
     shown,
 )
 from supervisor.diffing.concerns import Scale, catalogue, rises, scales
-from supervisor.diffing.difference import Difference, Drift, find, reported, word
+from supervisor.diffing.difference import Difference, find, reported
+from supervisor.diffing.drift import Drift, word
 from supervisor.diffing.equality import equality
 from supervisor.diffing.features import Embed
 from supervisor.diffing.page import page, response_map

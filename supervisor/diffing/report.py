@@ -49,6 +49,7 @@ def as_fields(
             "low": drift.low,
             "high": drift.high,
             "blind": drift.blind,
+            "of": drift.of.id if drift.of else "contrast",
             "examples": _examples(drift.examples),
         },
         "tolerance": found.tolerance,
@@ -168,9 +169,10 @@ def _reason(found: Difference) -> str:
             f"many others; {p}"
         )
     interval = f"{drift.estimate:.2f} [{drift.low:.2f}, {drift.high:.2f}]"
+    who = f"the shift of “{drift.of.label}”" if drift.of else "the drift"
     said = {
         "same": f"every shift is surely within the tolerance {tolerance}",
-        "different": f"the drift is surely beyond the tolerance {tolerance}",
+        "different": f"{who} is surely beyond the tolerance {tolerance}",
         "inconclusive": f"the drift is neither surely within nor beyond the tolerance {tolerance}",
     }[found.verdict]
     return f"{said}: drift {interval}; {p}{_beyond(found)}"
