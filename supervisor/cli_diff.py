@@ -76,7 +76,14 @@ def diff(
         from supervisor.diffing.hypotheses import hypotheses
         from supervisor.diffing.page import page, response_map
         from supervisor.diffing.report import as_fields, inside_fields, judge_fields, show
-        from supervisor.diffing.sides import Ask, approved, is_file, looked_inside, looks
+        from supervisor.diffing.sides import (
+            Ask,
+            approved,
+            is_file,
+            looked_inside,
+            looks,
+            refuse_inside,
+        )
         from supervisor.naming import Voices
 
         if not (0 < tolerance < 1 and 0 < alpha < 1):
@@ -88,6 +95,8 @@ def diff(
                 )
             if file.is_dir():
                 raise CannotRun(f"{file} is a folder; name a file in it")
+        if inside:
+            refuse_inside(left, right)
         regions = read_atlas(atlas) if atlas is not None and atlas.exists() else None
         said = approved(left, right, seed, personas) if approvals or personas else None
         progress = Console(stderr=True)

@@ -132,6 +132,28 @@ def test_a_model_beside_a_recording_is_asked_its_prompts(tmp_path: Path) -> None
         list(looks(str(bare), "m", lambda _: model, Ask(), 0, tmp_path, embed))
 
 
+def test_what_recordings_leave_unused_and_a_silent_side_are_noted(tmp_path: Path) -> None:
+    files = [recorded(tmp_path / f"{side}.jsonl", said(1, 20, 2)) for side in ("left", "right")]
+    mute = recorded(tmp_path / "mute.jsonl", [(f"p{i:04d}", [" ", ""]) for i in range(20)])
+
+    def notes(ask: Ask, *names: str) -> str:
+        (look,) = looks(*names, lambda _: Chatter("m", 2), ask, 0, tmp_path, embed)
+        return " ".join(look.notes)
+
+    assert notes(Ask(), *files) == ""
+    assert "--samples" in notes(Ask(samples=4), *files)
+    assert "--samples" not in notes(Ask(samples=4), files[0], "m")
+    assert "Of the right side's 40 responses 40 are empty" in notes(Ask(), files[0], mute)
+
+
+def test_a_side_without_weights_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
+    file = recorded(tmp_path / "left.jsonl", said(1, 20, 1))
+    for right, complaint in (("gone@http://127.0.0.1:9/v1", "is a server"), (file, "has no wei")):
+        told = CliRunner().invoke(app, ["diff", "smollm2", right, "--inside"])
+        assert (told.exit_code, told.stdout, told.stderr.count("\n")) == (2, "", 1)
+        assert complaint in told.stderr
+
+
 def test_examples_show_the_behaviour_on_one_side_and_not_on_the_other() -> None:
     """Whichever of a prompt's samples that is; not the first."""
     left = [(f"p{i}", ["plain", "plain too"]) for i in range(20)]

@@ -28,7 +28,6 @@ from regent.models.speaker import Sampling
 from regent.records import Message
 from supervisor.diffing.features import featurise
 from supervisor.diffing.inside import inside, mined, shift_bound
-from supervisor.diffing.sides import Look, looked_inside
 from tests.scripted_speakers import embed
 
 ASKED = [
@@ -79,12 +78,6 @@ def test_words_that_rise_become_behaviours_and_fragments_do_not() -> None:
 def test_no_reply_is_an_error_and_never_a_small_bound() -> None:
     with pytest.raises(ValueError, match="no reply"):
         inside([], [], np.random.default_rng(0))
-
-
-def test_recordings_and_servers_have_no_weights(tmp_path: Path) -> None:
-    look = Look([], [], None, None, 0, (), last=True)
-    with pytest.raises(CannotRun, match="needs two models"):
-        looked_inside("a.jsonl", "smollm2", look, embed, 0)
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from regent.errors import CannotRun
-from regent.models.names import resolve
+from regent.models.names import parse, resolve
 from regent.models.speaker import Sampling, Speaker
 from regent.records import Message, digest
 from supervisor.diffing.approvals import (
@@ -132,20 +132,28 @@ def _under(
     }
 
 
+def refuse_inside(left: str, right: str) -> None:
+    """Raises CannotRun, before anything is asked, where a side has no weights to look inside."""
+    for name in (left, right):
+        if is_file(name):
+            raise CannotRun(f"{name}: a recording has no weights; --inside needs two models")
+        if parse(name).url:
+            raise CannotRun(f"'{name}' is a server; --inside needs its weights: give a folder")
+
+
 def looked_inside(
     left: str, right: str, look: Look, embed: Embed, seed: int
 ) -> tuple[Inside, list[Behaviour]]:
     """The white-box channel on the look's discovery prompts, and the behaviours that it found:
     words that the right side raises, and what parts the left from an amplified right.
 
-    Raises CannotRun where a side is a file or a server, or the two differ in their tokenizer.
+    Both must have weights (`refuse_inside`). Raises CannotRun where their tokenizers differ.
     """
-    if is_file(left) or is_file(right) or look.discovery is None:
-        raise CannotRun("a recording has no weights; --inside needs two models")
     from regent.models.side_by_side import amplified, token_divergences
 
-    before, after = (_weights(name) for name in (left, right))
-    places = [i for i, p in enumerate(look.prompts) if p.id in look.discovery][:_INSIDE_PROMPTS]
+    before, after = (cast("LocalModel", resolve(name)) for name in (left, right))
+    found_on = look.discovery or ()
+    places = [i for i, p in enumerate(look.prompts) if p.id in found_on][:_INSIDE_PROMPTS]
     turns = [look.prompts[i].turns for i in places]
     ours, theirs = ([side[i][1][0] for i in places] for side in (look.left, look.right))
     found = inside(
@@ -166,13 +174,6 @@ def looked_inside(
     phrases = find_phrases(pool.features, pool.side, 4)
     named = [replace(one, id=f"amplified-{one.id}") for one in phrases]
     return found, [*mined(found), apart, *named]
-
-
-def _weights(name: str) -> LocalModel:
-    model = resolve(name)
-    if "hidden" not in model.can:
-        raise CannotRun(f"'{name}' is a server; --inside needs its weights: give a folder")
-    return cast("LocalModel", model)
 
 
 def is_file(name: str) -> bool:
@@ -198,6 +199,11 @@ def looks(
         if r is not None and r.cut
     ]
     _same_prompts(recordings)
+    if all(recordings) and replace(ask, written=0, adaptive=False) != Ask():
+        notes.append(
+            "Two recordings are compared as they are: --prompts, --samples and --max-tokens say "
+            "how models are asked."
+        )
     tokens = 0
     sides: list[dict[str, list[str]]] = []
     for name, own, other in zip((left, right), recordings, recordings[::-1], strict=True):
@@ -213,7 +219,22 @@ def looks(
             f"{dropped} prompts that one side lacks were dropped "
             f"({paired.only_left} of the left's, {paired.only_right} of the right's)"
         )
+    notes += silent(paired.left, paired.right)
     yield Look(paired.left, paired.right, None, None, tokens, tuple(notes), last=True)
+
+
+def silent(left: Responses, right: Responses) -> list[str]:
+    """A note on each side that leaves as many responses empty as not: shares then say little."""
+    notes = []
+    for name, side in (("left", left), ("right", right)):
+        texts = [text for _, said in side for text in said]
+        empty = sum(not text.strip() for text in texts)
+        if 2 * empty >= len(texts):
+            notes.append(
+                f"Of the {name} side's {len(texts)} responses {empty} are empty: was it asked "
+                "rightly?"
+            )
+    return notes
 
 
 def _same_prompts(recordings: Sequence[Recording | None]) -> None:
@@ -251,7 +272,7 @@ def _models(
             find_ids,
             len(count_on),
             panel.tokens,
-            notes,
+            (*notes, *silent(ours, theirs)),
             stage == ask.stages,
             tuple(asked),
             sought,
