@@ -24,7 +24,7 @@ from regent.config import load_config
 _CONFIG = Path("configs/default.yaml")
 _MINUTES = 20.0
 _SUPERVISING = 0.40
-_QUICK = """
+QUICK = """
 rounds: 1
 environments: [{name: reasoning, skills: [products], levels: [0]}]
 profile: {items: 8, confirm_items: 8}
@@ -101,7 +101,7 @@ def main() -> int:
             folder = Path(temporary) / "run"
             if given.quick:
                 config = Path(temporary) / "quick.yaml"
-                config.write_text(_QUICK, "utf-8")
+                config.write_text(QUICK, "utf-8")
             command = [sys.executable, "-m", "agents.cli", "run", str(folder), "-c", str(config)]
             subprocess.run(command, check=True, stdout=sys.stderr)
         figures = figures_of(folder)
