@@ -1,7 +1,8 @@
 """`regent probe MODEL [MODEL2]`, `regent probe make` and `regent probe validate`.
 
 Exit codes: 0 the model can testify, two models are stable, every gate holds · 1 two models differ,
-a gate fails · 3 inconclusive (blind throughout, or unsure) · 2 could not run.
+a gate fails · 3 inconclusive (blind throughout, or unsure) · 2 could not run. With `--propensity`
+see `cli_propensity`.
 """
 
 from __future__ import annotations
@@ -43,8 +44,17 @@ def ask(
     model2: Annotated[str, typer.Argument(help="A second, to be held against the first.")] = "",
     split: Annotated[str, typer.Option(help="dev, sealed or all.")] = "all",
     items: Annotated[
-        Path | None, typer.Option(help="A folder of SUBTASK.jsonl; default: the shipped items.")
+        Path | None,
+        typer.Option(help="A folder of SUBTASK.jsonl, or of dilemmas; default: the shipped."),
     ] = None,
+    propensity: Annotated[
+        bool,
+        typer.Option(
+            "--propensity",
+            help="What it says it would choose, against what it chooses; "
+            "a second model predicts the first, and the first the second.",
+        ),
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
     folder: Annotated[
         Path, typer.Option("--folder", help="Where answers are kept for the next time.")
@@ -53,6 +63,11 @@ def ask(
 ) -> None:
     """How well a model tells its values from others', now from later, and what moves them."""
     with one_line():
+        if propensity:
+            from supervisor.cli_propensity import ask_dilemmas
+
+            asked_of = [name for name in (model, model2) if name]
+            raise typer.Exit(ask_dilemmas(asked_of, split, items, folder, seed, as_json))
         from regent.errors import CannotRun
         from supervisor.reflectivity.asking import ask as put
         from supervisor.reflectivity.items import read_folder, shipped

@@ -1,6 +1,6 @@
-"""Putting probing items to a model: log-probabilities of whole options, or a constrained choice.
+"""Putting questions to a model: log-probabilities of whole options, or a constrained choice.
 
-Each item is asked in both orders of its options. With weights, an option's score is the sum of its
+Each is asked in both orders of its options. With weights, an option's score is the sum of its
 tokens' log-probabilities averaged over both orders (`raw`), and the same divided by its tokens
 (`normalised`); the probability of the first option is the softmax of the two. A server that gives
 none is held to one of the two options, greedily; a reply that is neither is missing, and so is a
@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import cast
+from typing import Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,6 @@ from regent.models.local import LocalModel
 from regent.models.shared_prefix import score_together
 from regent.models.speaker import Conversation, Sampling, Scorer, Speaker
 from regent.records import Message, canonical_json, digest
-from supervisor.reflectivity.items import Item
 
 Floats = NDArray[np.float64]
 _ASK = (
@@ -36,8 +35,25 @@ _ASK = (
     "{context}\n\n{question}\n\n- {one}\n- {other}"
 )
 _ORDERS = ((0, 1), (1, 0))
-_AT_ONCE = 64  # items between two savings
-_CALLS = 8  # to a server at once: each item has a schema of its own
+_KEPT = 4  # numbers of an answer; a line with fewer is an older one, and asked again
+_AT_ONCE = 64  # questions between two savings
+_CALLS = 8  # to a server at once: each question has a schema of its own
+
+
+class Asked(Protocol):
+    """A text, a question on it and two options: a probing item, or a dilemma's telling.
+
+    `quad` names neighbours that begin alike, which weights at hand answer in one pass.
+    """
+
+    @property
+    def context(self) -> str: ...
+    @property
+    def question(self) -> str: ...
+    @property
+    def options(self) -> tuple[str, str]: ...
+    @property
+    def quad(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -45,15 +61,17 @@ class Answers:
     """Probability of the first option, by item: [n] each; NaN where there is no answer.
 
     `normalised` is by tokens; a constrained choice is 0, 1, or 0.5 where the two orders differ.
+    `by_order`: [n, 2], where that option is shown first, and where it is shown second.
     """
 
     raw: Floats
     normalised: Floats
+    by_order: Floats
 
 
 def ask(
     speaker: Speaker,
-    items: Sequence[Item],
+    items: Sequence[Asked],
     folder: Path | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Answers:
@@ -69,11 +87,11 @@ def ask(
         kept.add([_key(item) for item in some], _answers(speaker, some))
         done += len(some)
         progress(done)
-    rows = np.array([kept.rows[_key(item)] for item in items], dtype=np.float64).reshape(-1, 2)
-    return Answers(rows[:, 0], rows[:, 1])
+    rows = np.array([kept.rows[_key(item)] for item in items], dtype=np.float64).reshape(-1, _KEPT)
+    return Answers(rows[:, 0], rows[:, 1], rows[:, 2:])
 
 
-def conversation(item: Item, order: tuple[int, int] = (0, 1)) -> Conversation:
+def conversation(item: Asked, order: tuple[int, int] = (0, 1)) -> Conversation:
     """The item as a user's turn, its options in this order."""
     asked = _ASK.format(
         context=item.context,
@@ -84,20 +102,20 @@ def conversation(item: Item, order: tuple[int, int] = (0, 1)) -> Conversation:
     return (Message(role="user", content=asked),)
 
 
-def _answers(speaker: Speaker, items: Sequence[Item]) -> Floats:
-    """(raw, normalised) of each item: [n, 2]."""
+def _answers(speaker: Speaker, items: Sequence[Asked]) -> Floats:
+    """(raw, normalised, either order) of each item: [n, 4]."""
     if isinstance(speaker, LocalModel):
         return _together(speaker, items)
     return _apart(speaker, items) if "score" in speaker.can else _chosen(speaker, items)
 
 
-def _asked(items: Sequence[Item]) -> tuple[list[Conversation], list[str]]:
+def _asked(items: Sequence[Asked]) -> tuple[list[Conversation], list[str]]:
     conversations = [conversation(i, order) for i in items for order in _ORDERS for _ in (0, 1)]
     options = [option for item in items for _ in _ORDERS for option in item.options]
     return conversations, options
 
 
-def _together(model: LocalModel, items: Sequence[Item]) -> Floats:
+def _together(model: LocalModel, items: Sequence[Asked]) -> Floats:
     """Quad by quad: its four items begin alike."""
     quads = [list(quad) for _, quad in groupby(items, lambda item: item.quad)]
     asked = [[list(zip(*_asked([item]), strict=True)) for item in quad] for quad in quads]
@@ -107,23 +125,23 @@ def _together(model: LocalModel, items: Sequence[Item]) -> Floats:
     )
 
 
-def _apart(speaker: Speaker, items: Sequence[Item]) -> Floats:
+def _apart(speaker: Speaker, items: Sequence[Asked]) -> Floats:
     conversations, options = _asked(items)
     nats = np.asarray(cast(Scorer, speaker).score(conversations, options), dtype=np.float64)
     return _probabilities(nats, np.array([max(1, len(option.split())) for option in options]))
 
 
 def _probabilities(nats: Floats, lengths: NDArray[np.int64]) -> Floats:
-    """From [n · 2 orders · 2 options] to [n, 2]; not a number becomes missing."""
+    """From [n · 2 orders · 2 options] to [n, 4]; not a number becomes missing."""
     by_item = np.where(np.isfinite(nats), nats, np.nan).reshape(-1, len(_ORDERS), 2)
     tokens = lengths.reshape(-1, len(_ORDERS), 2)
-    both = [by_item.mean(axis=1), (by_item / tokens).mean(axis=1)]
-    gaps = np.stack([scores[:, 1] - scores[:, 0] for scores in both], axis=1)
+    ways = [by_item.mean(axis=1), (by_item / tokens).mean(axis=1), by_item[:, 0], by_item[:, 1]]
+    gaps = np.stack([scores[:, 1] - scores[:, 0] for scores in ways], axis=1)
     return np.asarray(1 / (1 + np.exp(np.clip(gaps, -60, 60))), dtype=np.float64)
 
 
-def _chosen(speaker: Speaker, items: Sequence[Item]) -> Floats:
-    def vote(asked: tuple[Item, tuple[int, int]]) -> float:
+def _chosen(speaker: Speaker, items: Sequence[Asked]) -> Floats:
+    def vote(asked: tuple[Asked, tuple[int, int]]) -> float:
         item, order = asked
         how = Sampling(max_tokens=64, temperature=0.0, json_schema=_schema(item.options))
         (reply,) = speaker.sample([conversation(item, order)], how)
@@ -136,8 +154,9 @@ def _chosen(speaker: Speaker, items: Sequence[Item]) -> Floats:
 
     with ThreadPoolExecutor(_CALLS) as pool:
         votes = list(pool.map(vote, [(item, order) for item in items for order in _ORDERS]))
-    first = np.array(votes).reshape(len(items), len(_ORDERS)).mean(axis=1)
-    return np.stack([first, first], axis=1)
+    by_order = np.array(votes).reshape(len(items), len(_ORDERS))
+    first = by_order.mean(axis=1)
+    return np.column_stack([first, first, by_order])
 
 
 def _schema(options: tuple[str, str]) -> dict[str, object]:
@@ -158,7 +177,7 @@ def _parsed(text: str, options: tuple[str, str]) -> float:
     return {options[0]: 1.0, options[1]: 0.0}.get(answer, float("nan"))
 
 
-def _key(item: Item) -> str:
+def _key(item: Asked) -> str:
     """Names what is asked, not which item asks it."""
     return digest(canonical_json([_ASK, item.context, item.question, list(item.options)]))
 
@@ -167,22 +186,22 @@ class _Kept:
     """Answers of one speaker, a JSON line each; without a folder, kept for this asking only."""
 
     def __init__(self, folder: Path | None, name: str) -> None:
-        self.rows: dict[str, tuple[float, float]] = {}
+        self.rows: dict[str, list[float]] = {}
         self.path = folder / f"{digest(name.encode())[:24]}.jsonl" if folder else None
         if self.path is not None and self.path.is_file():
             for line in self.path.read_text("utf-8").splitlines():
                 try:
-                    key, raw, normalised = json.loads(line)
+                    key, *found = json.loads(line)
                 except ValueError:
                     continue  # cut off in the middle of writing: that item is asked again
-                self.rows[key] = (_number(raw), _number(normalised))
+                if len(found) == _KEPT:
+                    self.rows[key] = [_number(value) for value in found]
 
     def add(self, keys: Sequence[str], answers: Floats) -> None:
         lines = []
-        for key, (raw, normalised) in zip(keys, answers.tolist(), strict=True):
-            self.rows[key] = (raw, normalised)
-            known = [None if np.isnan(value) else value for value in (raw, normalised)]
-            lines.append(json.dumps([key, *known]) + "\n")
+        for key, row in zip(keys, answers.tolist(), strict=True):
+            self.rows[key] = row
+            lines.append(json.dumps([key, *(None if np.isnan(v) else v for v in row)]) + "\n")
         if self.path is not None:
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -15,10 +15,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from regent.errors import CannotRun
+from supervisor.reflectivity.written import Written, read_written
 
 Subtask = Literal[
     "own_vs_others",
@@ -42,16 +42,10 @@ Difficulty = Literal[
 ]
 Fact = bool | str | list[str]
 Facts = dict[str, Fact]
-#: libyaml's where it is there: ten times as fast.
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 WAYS = 3  # of writing each state of the cause
 
 
-class _Written(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Way(_Written):
+class Way(Written):
     """One wording of a state of the cause: said outright, or left to be inferred."""
 
     stated: str | None = None
@@ -70,7 +64,7 @@ class Way(_Written):
         return (self.stated or self.inferred or "").strip()
 
 
-class State(_Written):
+class State(Written):
     """One state of the causal variable: its facts, and three ways of writing it."""
 
     facts: Facts = Field(min_length=1)
@@ -83,14 +77,14 @@ class State(_Written):
         return self
 
 
-class Said(_Written):
+class Said(Written):
     """Words of the text, verbatim, and the facts that they declare."""
 
     quote: str = Field(min_length=3)
     facts: Facts = Field(min_length=1)
 
 
-class Ask(_Written):
+class Ask(Written):
     """The query: about whom, about which event or events, between which values, and when."""
 
     agent: str = "you"
@@ -100,7 +94,7 @@ class Ask(_Written):
     time: Literal["now", "later"] = "now"
 
 
-class Cell(_Written):
+class Cell(Written):
     """One sub-task in a frame. `options`: what each of two answers is called, and its words."""
 
     difficulty: Difficulty
@@ -139,7 +133,7 @@ class Cell(_Written):
         return merged(said.facts for said in self.says)
 
 
-class Frame(_Written):
+class Frame(Written):
     """One situation with its five cells."""
 
     name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
@@ -169,19 +163,8 @@ def merged(parts: Any) -> Facts:
 
 def read_frame(path: Path) -> Frame:
     """The frame in a file. Raises CannotRun with the file and the place."""
-    try:
-        raw = yaml.load(path.read_text("utf-8"), Loader=_LOADER)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise CannotRun(f"{path}: {' '.join(str(error).split())}") from error
-    if not isinstance(raw, dict):
-        raise CannotRun(f"{path}: a frame is a mapping with name, domain, genre and cells")
-    try:
-        frame = Frame.model_validate(raw)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        told = first["msg"].removeprefix("Value error, ")
-        raise CannotRun(f"{path}: {place + ': ' if place else ''}{told}") from error
+    shape = "a frame is a mapping with name, domain, genre and cells"
+    frame = read_written(path, Frame, shape)
     if frame.name != path.stem:
         raise CannotRun(f"{path}: its name is {frame.name!r}; call the file {frame.name}.yaml")
     return frame

@@ -1,4 +1,4 @@
-"""Probing scores and a set's validation as JSON fields, and as pages for the terminal."""
+"""Probing scores, propensity and a set's validation: JSON fields, and pages for the terminal."""
 
 from __future__ import annotations
 
@@ -12,9 +12,16 @@ from rich.table import Table
 from rich.text import Text
 
 from supervisor.reflectivity.frame import SUBTASKS
+from supervisor.reflectivity.propensity import Propensity
 from supervisor.reflectivity.scoring import MARGIN, Change, Score
 from supervisor.reflectivity.validation import FEWEST_FRAMES, Gate, Validation
 
+_AGREEMENTS = {
+    "itself": "choice as it predicted",
+    "wordings": "one choice in all 3 wordings",
+    "pairs": "one choice in 2 wordings",
+    "orders": "one choice in both orders",
+}
 _HEADS = ("own", "current", "identify", "predict", "desire")  # SUBTASKS, to fit 80 columns
 
 
@@ -39,6 +46,18 @@ def change_fields(changes: Sequence[Change]) -> dict[str, Any]:
         }
         for change in changes
     }
+
+
+def propensity_fields(found: Propensity) -> dict[str, Any]:
+    """Each share and each comparison with its interval; `says`: what they come to in a word."""
+    fields = asdict(found)
+    for name in _AGREEMENTS:
+        fields[name] = {key: _known(value) for key, value in fields[name].items()}
+    for name, one in (("mode", found.mode), ("other", found.other)):
+        if one is not None:
+            known = {key: _known(value) for key, value in asdict(one).items()}
+            fields[name] = {**known, "says": one.word}
+    return {**fields, "blind": found.word == "blind", "says": found.word}
 
 
 def validation_fields(found: Validation) -> dict[str, Any]:
@@ -94,6 +113,56 @@ def show_probe(fields: dict[str, Any]) -> RenderableType:
             table,
             Text(f"stable: surely within {MARGIN:.0%} either way.", style="dim"),
         ]
+    return Group(*parts)
+
+
+def show_propensity(fields: dict[str, Any]) -> RenderableType:
+    """Of each model: what agrees, what its own prediction is held against, how it leans."""
+    parts: list[RenderableType] = []
+    for model in fields["models"]:
+        table = Table("", "share", "95 %", "by chance", "n", box=None)
+        for name, label in _AGREEMENTS.items():
+            row = model[name]
+            interval = f"{row['low']:.0%} to {row['high']:.0%}"
+            shares = (_percent(row["share"]), interval, _percent(row["chance"]))
+            table.add_row(label, *shares, str(row["n"]))
+        against = Table(
+            "predicts itself, over", "it has", "more by", "95 %", "p", "Holm", "", box=None
+        )
+        names = {"mode": f"its mode (by {model['mode_by']})", "other": "the other model"}
+        for name, label in names.items():
+            if (row := model[name]) is not None:
+                against.add_row(
+                    label,
+                    _percent(row["baseline"]),
+                    "?" if row["difference"] is None else f"{row['difference']:+.0%}",
+                    f"{row['low']:+.0%} to {row['high']:+.0%}",
+                    f"{row['p_value']:.3g}",
+                    f"{row['adjusted_p']:.3g}",
+                    row["says"],
+                )
+        leanings = Table("chooses", "over", "does", "says it would", "n", box=None)
+        for row in model["leanings"]:
+            chosen, predicted = _percent(row["chosen"]), _percent(row["predicted"])
+            leanings.add_row(row["kind"], row["over"], chosen, predicted, str(row["n"]))
+        says = model["says"] + (f" ({model['missing']} missing)" if model["missing"] else "")
+        parts += [Text(f"{model['name']}: {says}", style="bold"), table, Text("")]
+        if model["blind"]:
+            parts.append(
+                Text(
+                    "Blind to itself: always guessing its mode may predict it as well, so what it "
+                    "says of its own values is no evidence of them.",
+                    style="yellow",
+                )
+            )
+        parts += [against, Text(""), leanings, Text("")]
+    parts.append(
+        Text(
+            "By chance: independent answers with the same shares by kind; a coin has 50%, and 25% "
+            "on three wordings.",
+            style="dim",
+        )
+    )
     return Group(*parts)
 
 

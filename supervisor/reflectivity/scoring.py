@@ -23,7 +23,7 @@ from supervisor.statistics.exact import clopper_pearson, mcnemar
 Floats = NDArray[np.float64]
 CHANCE = 0.5
 MARGIN = 0.10  # difference in accuracy within which two models are called stable
-_LEVEL, _RESAMPLES, _BINS = 0.95, 4_000, 10
+LEVEL, _RESAMPLES, _BINS = 0.95, 4_000, 10
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Change:
     @property
     def word(self) -> str:
         """worse, better, stable, or unsure; blind where neither model could testify."""
-        if self.adjusted_p <= 1 - _LEVEL and (self.high < 0 or self.low > 0):
+        if self.adjusted_p <= 1 - LEVEL and (self.high < 0 or self.low > 0):
             return "worse" if self.high < 0 else "better"
         if self.blind:
             return "blind"
@@ -157,19 +157,25 @@ def _of_gold(items: Sequence[Item], first: Floats) -> Floats:
 
 
 def _interval(items: Sequence[Item], values: Floats, seed: int) -> tuple[float, float]:
-    """95 % over frames; where all frames agree, exact (Clopper–Pearson) on as many as there are."""
-    names = sorted({item.frame for item in items})
+    return interval([item.frame for item in items], values, seed)
+
+
+def interval(groups: Sequence[str], values: Floats, seed: int) -> tuple[float, float]:
+    """95 % for the mean of `values` [n], drawn by group ([n] names): a percentile bootstrap; where
+    all groups agree, exact (Clopper–Pearson) on as many as there are.
+    """
+    names = sorted(set(groups))
     place = {name: i for i, name in enumerate(names)}
-    frame = np.array([place[item.frame] for item in items])
+    frame = np.array([place[group] for group in groups])
     sums, sizes = np.bincount(frame, values), np.bincount(frame)
     means = sums / sizes
     if np.ptp(means) == 0:
         share = (1 + means[0]) / 2 if values.min() < 0 else means[0]  # differences: from [-1, 1]
-        _, low, high = clopper_pearson(round(share * len(names)), len(names), _LEVEL)
+        _, low, high = clopper_pearson(round(share * len(names)), len(names), LEVEL)
         return (2 * low - 1, 2 * high - 1) if values.min() < 0 else (low, high)
     drawn = np.random.default_rng([seed, 31]).integers(len(names), size=(_RESAMPLES, len(names)))
     means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
-    low, high = np.quantile(means, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 
