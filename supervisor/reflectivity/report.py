@@ -22,8 +22,8 @@ def probe_fields(scores: Sequence[Score], normalised: Sequence[Score]) -> dict[s
     """By sub-task; `accuracy_normalised` is by log-probability a token. Unknown is null."""
     return {
         score.subtask: {
-            **{name: _known(value) for name, value in asdict(score).items() if name != "subtask"},
-            "accuracy_normalised": _known(other.accuracy),
+            **{name: known(value) for name, value in asdict(score).items() if name != "subtask"},
+            "accuracy_normalised": known(other.accuracy),
         }
         for score, other in zip(scores, normalised, strict=True)
     }
@@ -136,7 +136,8 @@ def _figure(gate: Gate) -> Text:
     return Text(f"{gate.figure:.3g}", style="green" if gate.holds else "bold red")
 
 
-def _known(value: Any) -> Any:
+def known(value: Any) -> Any:
+    """`value`, or None where it is no finite number."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
