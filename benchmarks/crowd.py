@@ -117,7 +117,7 @@ def told(crowd: Crowd, items: Sequence[Item]) -> dict[str, Any]:
 
 def run(quick: bool) -> dict[str, Any]:
     sealed = [item for item in shipped() if item.split == "sealed"]
-    asked = sealed[:16] if quick else sealed
+    asked = sealed[:8] if quick else sealed
     manners, kept = MANNERS[:2] if quick else MANNERS, cache_folder() / "probed" / "answers"
     with tempfile.TemporaryDirectory() as scratch:
         ours = gather(members(quick, Path(scratch)), asked, kept, manners=manners)
@@ -153,7 +153,7 @@ def _rounded(value: float) -> float | None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--quick", action="store_true", help="16 items, 4 models, 2 manners")
+    parser.add_argument("--quick", action="store_true", help="8 items, 4 models, 2 manners")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     return finish("crowd", run(given.quick), given.json, whole=not given.quick)

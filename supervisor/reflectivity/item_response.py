@@ -11,12 +11,12 @@
    those named are held to 5 % (Benjamini & Hochberg 1995).
 
 Items of a quad share their text: an item's ability, and its item-rest correlation, are by the other
-quads alone; reliability (Cronbach's α) is over quads. Fit 2 ignores it, so its AIC flatters 2PL.
+quads alone; reliability (Cronbach's α) is over quads. Step 2 ignores it, so its AIC flatters 2PL.
 Respondents of one checkpoint (it, asked in several ways) are alike beyond ability: the correlation
 of their residuals, over all items, widens every bound and lowers the number of respondents
 that the crowd is worth (Kish's design effect).
 
-Small crowds are noisy: sixty respondents show a third of the flat items (tests/test_item_response).
+Small crowds are noisy: sixty respondents show fewer than half of the flat items, a hundred more.
 Does not see: guessing, a second ability, or that checkpoints descend from each other.
 """
 
