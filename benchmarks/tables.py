@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.crowd_table import crowd_table
 from benchmarks.report import RESULTS
 from regent.config import InstrumentChoice, Policy
 from supervisor.budget import share
@@ -359,6 +360,8 @@ _FROM_RESULTS: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "probing-claims": ("probing", claims_table),
     "tuned-models": ("reflectivity", probed_models_table),
     "tuned-claims": ("reflectivity", claims_table),
+    "crowd": ("crowd", lambda result: markdown(*crowd_table(result))),
+    "crowd-claims": ("crowd", claims_table),
     "loop": ("loop", loop_table),
     "throughput": ("throughput", throughput_table),
 }
