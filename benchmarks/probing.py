@@ -36,11 +36,11 @@ _SEED = 0
 _MINUTES = 3.0
 
 
-def random_weights(folder: Path) -> Path:
+def random_weights(folder: Path, seed: int = _SEED) -> Path:
     """A model of SmolLM2's shape whose weights nobody trained."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    torch.manual_seed(_SEED)
+    torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(smollm2_folder()))
     model.to(torch.bfloat16).save_pretrained(folder)
     load_tokenizer(smollm2_folder()).save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""`regent probe MODEL [MODEL2]`, `regent probe make` and `regent probe validate`.
+"""`regent probe MODEL [MODEL2]`, and its sub-commands `make`, `validate` and `crowd` (`cli_crowd`).
 
 Exit codes: 0 the model can testify, two models are stable, every gate holds · 1 two models differ,
 a gate fails · 3 inconclusive (blind throughout, or unsure) · 2 could not run. With `--propensity`
@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 
 from regent.errors import one_line
+from supervisor.cli_crowd import crowd
 
 
 class _ModelFirst(typer.core.TyperGroup):
@@ -31,6 +32,7 @@ app = typer.Typer(
     no_args_is_help=True,
     help="Stable reflectivity: probe MODEL [MODEL2], make items of frames, validate a set.",
 )
+app.command()(crowd)
 
 Json = Annotated[
     bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")
@@ -66,21 +68,15 @@ def ask(
         if propensity:
             from supervisor.cli_propensity import ask_dilemmas
 
-            asked_of = [name for name in (model, model2) if name]
-            raise typer.Exit(ask_dilemmas(asked_of, split, items, folder, seed, as_json))
-        from regent.errors import CannotRun
+            names = [name for name in (model, model2) if name]
+            raise typer.Exit(ask_dilemmas(names, split, items, folder, seed, as_json))
         from supervisor.reflectivity.asking import ask as put
-        from supervisor.reflectivity.items import read_folder, shipped
+        from supervisor.reflectivity.items import asked_of
         from supervisor.reflectivity.report import change_fields, probe_fields, show_probe
         from supervisor.reflectivity.scoring import changes, scores
         from supervisor.reflectivity.witness import witness
 
-        if split not in ("dev", "sealed", "all"):
-            raise CannotRun(f"there is no split '{split}'; give dev, sealed or all")
-        asked = shipped() if items is None else read_folder(items)
-        asked = [item for item in asked if split in ("all", item.split)]
-        if not asked:
-            raise CannotRun(f"no item of the split {split} there")
+        asked = asked_of(items, split)
         progress = Console(stderr=True)
         told: list[dict[str, Any]] = []
         answers = []

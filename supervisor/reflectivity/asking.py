@@ -1,10 +1,10 @@
 """Putting questions to a model: log-probabilities of whole options, or a constrained choice.
 
-Each is asked in both orders of its options. With weights, an option's score is the sum of its
-tokens' log-probabilities averaged over both orders (`raw`), and the same divided by its tokens
-(`normalised`); the probability of the first option is the softmax of the two. A server that gives
-none is held to one of the two options, greedily; a reply that is neither is missing, and so is a
-score that is no number.
+Each is asked in both orders of its options, in the shipped manner or another (`manners`). With
+weights, an option's score is the sum of its tokens' log-probabilities averaged over both orders
+(`raw`), and the same divided by its tokens (`normalised`); the probability of the first option is
+the softmax of the two. A server that gives none is held to one of the two options, greedily; a
+reply that is neither is missing, and so is a score that is no number.
 
 Answers are kept as they come, under the speaker's content-derived name and the words asked, so
 that what was answered before a server died is not asked, nor counted, twice.
@@ -28,12 +28,9 @@ from regent.models.local import LocalModel
 from regent.models.shared_prefix import score_together
 from regent.models.speaker import Conversation, Sampling, Scorer, Speaker
 from regent.records import Message, canonical_json, digest
+from supervisor.reflectivity.manners import SHIPPED, Manner
 
 Floats = NDArray[np.float64]
-_ASK = (
-    "Read the text and answer the question with one of the two lines below it, word for word.\n\n"
-    "{context}\n\n{question}\n\n- {one}\n- {other}"
-)
 _ORDERS = ((0, 1), (1, 0))
 _KEPT = 4  # numbers of an answer; a line with fewer is an older one, and asked again
 _AT_ONCE = 64  # questions between two savings
@@ -74,59 +71,65 @@ def ask(
     items: Sequence[Asked],
     folder: Path | None = None,
     progress: Callable[[int], None] = lambda done: None,
+    manner: Manner = SHIPPED,
 ) -> Answers:
     """The speaker's answers to `items`, in order. `progress` is told how many are answered.
 
     Raises CannotRun where a server fails; what it answered is kept in `folder` for the next time.
     """
     kept = _Kept(folder, speaker.name)
-    missing = [item for item in items if _key(item) not in kept.rows]
+    missing = [item for item in items if _key(item, manner) not in kept.rows]
     done = len(items) - len(missing)
     for start in range(0, len(missing), _AT_ONCE):
         some = missing[start : start + _AT_ONCE]
-        kept.add([_key(item) for item in some], _answers(speaker, some))
+        kept.add([_key(item, manner) for item in some], _answers(speaker, some, manner))
         done += len(some)
         progress(done)
-    rows = np.array([kept.rows[_key(item)] for item in items], dtype=np.float64).reshape(-1, _KEPT)
+    known = [kept.rows[_key(item, manner)] for item in items]
+    rows = np.array(known, dtype=np.float64).reshape(-1, _KEPT)
     return Answers(rows[:, 0], rows[:, 1], rows[:, 2:])
 
 
-def conversation(item: Asked, order: tuple[int, int] = (0, 1)) -> Conversation:
-    """The item as a user's turn, its options in this order."""
-    asked = _ASK.format(
+def conversation(
+    item: Asked, order: tuple[int, int] = (0, 1), manner: Manner = SHIPPED
+) -> Conversation:
+    """The item as a user's turn, its options in this order, behind the manner's system turn."""
+    asked = manner.user.format(
         context=item.context,
         question=item.question,
         one=item.options[order[0]],
         other=item.options[order[1]],
     )
-    return (Message(role="user", content=asked),)
+    turn = Message(role="user", content=asked)
+    return (Message(role="system", content=manner.system), turn) if manner.system else (turn,)
 
 
-def _answers(speaker: Speaker, items: Sequence[Asked]) -> Floats:
+def _answers(speaker: Speaker, items: Sequence[Asked], manner: Manner) -> Floats:
     """(raw, normalised, either order) of each item: [n, 4]."""
     if isinstance(speaker, LocalModel):
-        return _together(speaker, items)
-    return _apart(speaker, items) if "score" in speaker.can else _chosen(speaker, items)
+        return _together(speaker, items, manner)
+    scoring = "score" in speaker.can
+    return _apart(speaker, items, manner) if scoring else _chosen(speaker, items, manner)
 
 
-def _asked(items: Sequence[Asked]) -> tuple[list[Conversation], list[str]]:
-    conversations = [conversation(i, order) for i in items for order in _ORDERS for _ in (0, 1)]
+def _asked(items: Sequence[Asked], manner: Manner) -> tuple[list[Conversation], list[str]]:
+    conversations = [conversation(i, o, manner) for i in items for o in _ORDERS for _ in (0, 1)]
     options = [option for item in items for _ in _ORDERS for option in item.options]
     return conversations, options
 
 
-def _together(model: LocalModel, items: Sequence[Asked]) -> Floats:
+def _together(model: LocalModel, items: Sequence[Asked], manner: Manner) -> Floats:
     """Quad by quad: its four items begin alike."""
     quads = [list(quad) for _, quad in groupby(items, lambda item: item.quad)]
-    asked = [[list(zip(*_asked([item]), strict=True)) for item in quad] for quad in quads]
+    asked = [[list(zip(*_asked([item], manner), strict=True)) for item in quad] for quad in quads]
     found = [one for quad in score_together(model, asked) for one in quad]
     return _probabilities(
         np.concatenate([one.nats for one in found]), np.concatenate([one.tokens for one in found])
     )
 
 
-def _apart(speaker: Speaker, items: Sequence[Asked]) -> Floats:
-    conversations, options = _asked(items)
+def _apart(speaker: Speaker, items: Sequence[Asked], manner: Manner) -> Floats:
+    conversations, options = _asked(items, manner)
     nats = np.asarray(cast(Scorer, speaker).score(conversations, options), dtype=np.float64)
     return _probabilities(nats, np.array([max(1, len(option.split())) for option in options]))
 
@@ -140,11 +143,11 @@ def _probabilities(nats: Floats, lengths: NDArray[np.int64]) -> Floats:
     return np.asarray(1 / (1 + np.exp(np.clip(gaps, -60, 60))), dtype=np.float64)
 
 
-def _chosen(speaker: Speaker, items: Sequence[Asked]) -> Floats:
+def _chosen(speaker: Speaker, items: Sequence[Asked], manner: Manner) -> Floats:
     def vote(asked: tuple[Asked, tuple[int, int]]) -> float:
         item, order = asked
         how = Sampling(max_tokens=64, temperature=0.0, json_schema=_schema(item.options))
-        (reply,) = speaker.sample([conversation(item, order)], how)
+        (reply,) = speaker.sample([conversation(item, order, manner)], how)
         if not reply.ok:
             raise CannotRun(
                 f"{speaker.name} failed to answer ({reply.error}); what it answered before is "
@@ -177,9 +180,10 @@ def _parsed(text: str, options: tuple[str, str]) -> float:
     return {options[0]: 1.0, options[1]: 0.0}.get(answer, float("nan"))
 
 
-def _key(item: Asked) -> str:
-    """Names what is asked, not which item asks it."""
-    return digest(canonical_json([_ASK, item.context, item.question, list(item.options)]))
+def _key(item: Asked, manner: Manner) -> str:
+    """Names what is asked, not which item asks it, nor what the manner is called."""
+    words = [manner.user, item.context, item.question, list(item.options)]
+    return digest(canonical_json([*words, manner.system] if manner.system else words))
 
 
 class _Kept:

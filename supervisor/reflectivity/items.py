@@ -152,6 +152,19 @@ def shipped() -> list[Item]:
     return read_folder(Path(str(resources.files("supervisor.reflectivity").joinpath("items"))))
 
 
+def asked_of(folder: Path | None, split: str) -> list[Item]:
+    """The items of a split (dev, sealed or all) in `folder`, or of the shipped. Raises CannotRun
+    where there is none.
+    """
+    if split not in ("dev", "sealed", "all"):
+        raise CannotRun(f"there is no split '{split}'; give dev, sealed or all")
+    every = shipped() if folder is None else read_folder(folder)
+    found = [item for item in every if split in ("all", item.split)]
+    if not found:
+        raise CannotRun(f"no item of the split {split} there")
+    return found
+
+
 def shipped_frames() -> list[Frame]:
     """Every shipped frame, by name."""
     return read_frames(frames_folder())

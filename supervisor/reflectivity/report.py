@@ -29,8 +29,8 @@ def probe_fields(scores: Sequence[Score], normalised: Sequence[Score]) -> dict[s
     """By sub-task; `accuracy_normalised` is by log-probability a token. Unknown is null."""
     return {
         score.subtask: {
-            **{name: _known(value) for name, value in asdict(score).items() if name != "subtask"},
-            "accuracy_normalised": _known(other.accuracy),
+            **{name: known(value) for name, value in asdict(score).items() if name != "subtask"},
+            "accuracy_normalised": known(other.accuracy),
         }
         for score, other in zip(scores, normalised, strict=True)
     }
@@ -52,11 +52,11 @@ def propensity_fields(found: Propensity) -> dict[str, Any]:
     """Each share and each comparison with its interval; `says`: what they come to in a word."""
     fields = asdict(found)
     for name in _AGREEMENTS:
-        fields[name] = {key: _known(value) for key, value in fields[name].items()}
+        fields[name] = {key: known(value) for key, value in fields[name].items()}
     for name, one in (("mode", found.mode), ("other", found.other)):
         if one is not None:
-            known = {key: _known(value) for key, value in asdict(one).items()}
-            fields[name] = {**known, "says": one.word}
+            told = {key: known(value) for key, value in asdict(one).items()}
+            fields[name] = {**told, "says": one.word}
     return {**fields, "blind": found.word == "blind", "says": found.word}
 
 
@@ -205,7 +205,8 @@ def _figure(gate: Gate) -> Text:
     return Text(f"{gate.figure:.3g}", style="green" if gate.holds else "bold red")
 
 
-def _known(value: Any) -> Any:
+def known(value: Any) -> Any:
+    """`value`, or None where it is no finite number."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
