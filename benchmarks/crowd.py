@@ -104,7 +104,7 @@ def told(crowd: Crowd, items: Sequence[Item]) -> dict[str, Any]:
         "checkpoints": crowd.checkpoints,
         "effective": _rounded(crowd.effective),
         "reliability": _rounded(crowd.reliability),
-        "p_value": crowd.p_value,
+        "p_value": _rounded(crowd.p_value),
         "aic": {"1PL": _rounded(crowd.aic_1pl), "2PL": _rounded(crowd.aic_2pl)},
         "better": crowd.better,
         "blind": crowd.blind,

@@ -18,7 +18,7 @@ def crowd_table(result: Mapping[str, Any]) -> tuple[list[str], list[list[object]
                 f"{said['respondents']} of {said['checkpoints']}",
                 _figure(said["effective"], ".0f"),
                 _figure(said["reliability"], ".2f"),
-                f"{said['p_value']:.3g}",
+                _figure(said["p_value"], ".3g"),
                 said["better"] or "blind",
                 *by_word,
             ]

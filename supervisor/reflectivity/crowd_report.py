@@ -52,7 +52,7 @@ def show_crowd(fields: dict[str, Any]) -> RenderableType:
     lines = [
         Text(
             f"{fields['respondents']} respondents of {fields['checkpoints']} checkpoints, "
-            f"{every} items; scores spread as coins': p = {fields['p_value']:.2g}",
+            f"{every} items",
             style="bold",
         ),
         Text(
@@ -65,6 +65,7 @@ def show_crowd(fields: dict[str, Any]) -> RenderableType:
     better = {"1PL": "no more than chance", "2PL": "more than chance"}[fields["better"]]
     lines += [
         Text(
+            f"scores spread more than coins' (p = {fields['p_value']:.2g}); "
             f"worth {fields['effective']:.0f} independent respondents; reliability "
             f"{fields['reliability']:.2f}; items differ in discrimination {better} "
             f"(AIC: 1PL {fields['aic_1pl']:.0f}, 2PL {fields['aic_2pl']:.0f})"

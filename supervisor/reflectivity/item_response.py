@@ -72,8 +72,9 @@ class ItemFigures:
 class Crowd:
     """`blind`: why the crowd can say nothing of any item; empty where it can.
 
-    `p_value`: that scores spread as coins'. `effective`: the independent respondents that the crowd
-    is worth, NaN where it is too alike to be fitted, as then are both AICs.
+    `p_value`: that scores spread as coins', NaN where not tested. `effective`: the independent
+    respondents that the crowd is worth, NaN where it is too alike to be fitted, as then are both
+    AICs.
     """
 
     respondents: int
@@ -120,7 +121,7 @@ def analyse(
     checkpoints, told = len(set(names.tolist())), responses[:, varied]
 
     def found(
-        blind: str, p: float = 1.0, alpha: float = np.nan, fitted: _Fitted | None = None
+        blind: str, p: float = np.nan, alpha: float = np.nan, fitted: _Fitted | None = None
     ) -> Crowd:
         rows = iter(fitted.items if fitted and not blind else [])
         return Crowd(
