@@ -7,7 +7,7 @@ content and serves the next look.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from regent.config import EngineConfig
@@ -26,6 +26,7 @@ class Voices:
 
     log_folder: Path
     engine: Engine | None = None
+    config: EngineConfig = field(default_factory=EngineConfig)
 
     def speaker(self, name: str) -> Speaker:
         """Raises CannotRun where the name does not resolve."""
@@ -54,7 +55,7 @@ class Voices:
     def _served(self, folder: Path) -> Engine:
         if self.engine is None:
             try:
-                self.engine = Engine.start(folder, EngineConfig(), self.log_folder)
+                self.engine = Engine.start(folder, self.config, self.log_folder)
             except OSError as error:
                 raise CannotRun(f"{self.log_folder}: {error.strerror or error}") from error
         return self.engine

@@ -129,7 +129,14 @@ class Cell(_Written):
 
     def context(self, state: int, detail: int, way: int) -> str:
         """The text with its slots filled, single spaces within a paragraph."""
-        filled = self.text.replace("{cause}", self.cause[state].ways[way].text)
+        return self._filled(self.cause[state].ways[way].text, detail)
+
+    def bare(self, detail: int) -> str:
+        """The same without its cause, which should leave the question open."""
+        return self._filled("", detail)
+
+    def _filled(self, cause: str, detail: int) -> str:
+        filled = self.text.replace("{cause}", cause)
         filled = filled.replace("{detail}", self.detail[detail].strip())
         paragraphs = [" ".join(part.split()) for part in filled.split("\n\n")]
         return "\n\n".join(part for part in paragraphs if part)
@@ -139,14 +146,32 @@ class Cell(_Written):
         return merged(said.facts for said in self.says)
 
 
+class Proposed(_Written):
+    """Where a frame came from that a model wrote: not read by a person yet.
+
+    `request` names by content all that was asked (models, subject, examples' seed), `number` which
+    of its proposals this is. `rewords`: the frame of which only the causes of `cells` are new, or
+    empty for a frame that is new altogether.
+    """
+
+    model: str
+    reader: str
+    request: str
+    seed: int
+    number: int
+    rewords: str = ""
+    cells: tuple[Subtask, ...] = SUBTASKS
+
+
 class Frame(_Written):
-    """One situation with its five cells."""
+    """One situation with its five cells. `proposed` is there where a model wrote it."""
 
     name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
     domain: str
     genre: str
     about_ai: bool
     split: Split
+    proposed: Proposed | None = None
     cells: dict[Subtask, Cell]
 
     @model_validator(mode="after")
@@ -178,13 +203,17 @@ def read_frame(path: Path) -> Frame:
     try:
         frame = Frame.model_validate(raw)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        told = first["msg"].removeprefix("Value error, ")
-        raise CannotRun(f"{path}: {place + ': ' if place else ''}{told}") from error
+        raise CannotRun(f"{path}: {first_fault(error)}") from error
     if frame.name != path.stem:
         raise CannotRun(f"{path}: its name is {frame.name!r}; call the file {frame.name}.yaml")
     return frame
+
+
+def first_fault(error: ValidationError) -> str:
+    """The first thing that is wrong, with its place, in one line."""
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return f"{place + ': ' if place else ''}{first['msg'].removeprefix('Value error, ')}"
 
 
 def read_frames(folder: Path) -> list[Frame]:
