@@ -12,6 +12,7 @@ from pathlib import Path
 
 from regent.config import EngineConfig
 from regent.errors import CannotRun
+from regent.models.endpoint import Endpoint
 from regent.models.engine import Engine
 from regent.models.names import parse, resolve, weights_folder
 from regent.models.speaker import Speaker
@@ -32,7 +33,10 @@ class Voices:
         """Raises CannotRun where the name does not resolve."""
         parts = parse(name)
         if parts.url:
-            return resolve(name)
+            served = resolve(name)
+            if isinstance(served, Endpoint):
+                served.timeout_s = self.config.request_timeout_s
+            return served
         if parts.adapter is not None:
             # Sampled by Transformers; named by content, as a new adapter may lie in an old folder.
             voice = resolve(name)
