@@ -1,8 +1,8 @@
-"""`regent probe MODEL [MODEL2]`, and its sub-commands `make`, `validate` and `crowd` (`cli_crowd`).
+"""`regent probe MODEL [MODEL2]`, and its sub-commands `make`, `validate`, `propose` and `crowd`.
 
-Exit codes: 0 the model can testify, two models are stable, every gate holds · 1 two models differ,
-a gate fails · 3 inconclusive (blind throughout, or unsure) · 2 could not run. With `--propensity`
-see `cli_propensity`.
+Exit codes: 0 the model can testify, two models are stable, every gate holds, a proposal was taken ·
+1 two models differ, a gate fails · 3 inconclusive (blind throughout, or unsure), no proposal was
+taken · 2 could not run. With `--propensity` see `cli_propensity`; of `crowd` see `cli_crowd`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class _ModelFirst(typer.core.TyperGroup):
 app = typer.Typer(
     cls=_ModelFirst,
     no_args_is_help=True,
-    help="Stable reflectivity: probe MODEL [MODEL2], make items of frames, validate a set.",
+    help="Stable reflectivity: probe MODEL [MODEL2]; make, validate and propose frames.",
 )
 app.command()(crowd)
 
@@ -160,3 +160,49 @@ def validate(frames: Frames = None, as_json: Json = False) -> None:
         else:
             Console().print(show_validation(found))
         raise typer.Exit(0 if found.holds else 1)
+
+
+@app.command()
+def propose(
+    model: Annotated[str, typer.Option(help="Who writes: a model name, say NAME@http://host/v1.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for what passes.")],
+    reader: Annotated[
+        str, typer.Option(help="Who reads blind; default: the one that writes.")
+    ] = "",
+    frame: Annotated[
+        str, typer.Option(help="Word the causes of this frame anew: a name, or a YAML file.")
+    ] = "",
+    domain: Annotated[str, typer.Option(help="Of new frames, with --genre.")] = "",
+    genre: Annotated[str, typer.Option(help="Of new frames, with --domain.")] = "",
+    n: Annotated[int, typer.Option("--n", min=1, help="Proposals.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of examples and draws.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Have a model propose frames or wordings, and take only what passes the gates and a reader."""
+    with one_line():
+        from regent.config import EngineConfig
+        from supervisor.naming import Voices
+        from supervisor.reflectivity.filing import folder_for
+        from supervisor.reflectivity.proposing import CONTEXT, propose, source_of, subject_of
+        from supervisor.reflectivity.report import proposal_fields, show_proposals
+
+        subject = subject_of(frame, domain, genre)
+        folder = folder_for(out)
+        progress = Console(stderr=True)
+        long = EngineConfig(max_model_len=CONTEXT, request_timeout_s=600)
+        voices = Voices(folder / "logs", config=long)
+        outcomes = []
+        try:
+            source = source_of(model, reader or model, seed, voices.speaker, folder)
+            with progress.status(f"{model} is asked for proposal 1 of {n}") as status:
+                for outcome in propose(source, subject, n, folder):
+                    outcomes.append(outcome)
+                    status.update(f"{model} is asked for proposal {len(outcomes) + 1} of {n}")
+        finally:
+            voices.close()
+        fields = proposal_fields(source, outcomes, folder)
+        if as_json:
+            typer.echo(json.dumps(fields, ensure_ascii=False))
+        else:
+            Console().print(show_proposals(fields))
+        raise typer.Exit(0 if fields["taken"] else 3)

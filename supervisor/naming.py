@@ -7,11 +7,12 @@ content and serves the next look.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from regent.config import EngineConfig
 from regent.errors import CannotRun
+from regent.models.endpoint import Endpoint
 from regent.models.engine import Engine
 from regent.models.names import parse, resolve, weights_folder
 from regent.models.speaker import Speaker
@@ -26,12 +27,16 @@ class Voices:
 
     log_folder: Path
     engine: Engine | None = None
+    config: EngineConfig = field(default_factory=EngineConfig)
 
     def speaker(self, name: str) -> Speaker:
         """Raises CannotRun where the name does not resolve."""
         parts = parse(name)
         if parts.url:
-            return resolve(name)
+            served = resolve(name)
+            if isinstance(served, Endpoint):
+                served.timeout_s = self.config.request_timeout_s
+            return served
         if parts.adapter is not None:
             # Sampled by Transformers; named by content, as a new adapter may lie in an old folder.
             voice = resolve(name)
@@ -54,7 +59,7 @@ class Voices:
     def _served(self, folder: Path) -> Engine:
         if self.engine is None:
             try:
-                self.engine = Engine.start(folder, EngineConfig(), self.log_folder)
+                self.engine = Engine.start(folder, self.config, self.log_folder)
             except OSError as error:
                 raise CannotRun(f"{self.log_folder}: {error.strerror or error}") from error
         return self.engine

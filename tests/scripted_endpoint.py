@@ -2,6 +2,7 @@
 
 `MODEL` in the request says how it behaves: `sums` at once, `slow-sums` after a while, `hang`
 never. For tests of what stands around a model, where the model itself is not the question.
+A test may say itself what is answered where a JSON schema is asked for.
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ import json
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from regent.records import Message
+
 SLOW_S = 0.4
+Say = Callable[[list[Message], dict[str, Any]], str]
 _stop = threading.Event()
 
 
@@ -32,7 +36,12 @@ class Sums(BaseHTTPRequestHandler):
             return
         if asked["model"] == "slow-sums":
             time.sleep(SLOW_S)
-        if asked.get("response_format"):
+        schema = (asked.get("response_format") or {}).get("json_schema", {}).get("schema")
+        say: Say | None = getattr(self.server, "say", None)
+        if schema and say:
+            messages = [Message(role=m["role"], content=m["content"]) for m in asked["messages"]]
+            text = say(messages, schema)
+        elif schema:
             text = '{"direction": "harder", "why": "all was right"}'
         else:
             text = str(_sum(asked["messages"][-1]["content"]))
@@ -66,11 +75,12 @@ class Sums(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def scripted_endpoint() -> Iterator[str]:
-    """The base URL of a running server."""
+def scripted_endpoint(say: Say | None = None) -> Iterator[str]:
+    """The base URL of a running server; `say` answers one conversation at a time."""
     _stop.clear()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Sums)
     server.daemon_threads = True
+    server.say = say and _one_at_a_time(say)  # type: ignore[attr-defined]
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}/v1"
@@ -78,6 +88,16 @@ def scripted_endpoint() -> Iterator[str]:
         _stop.set()
         server.shutdown()
         server.server_close()
+
+
+def _one_at_a_time(say: Say) -> Say:
+    lock = threading.Lock()
+
+    def locked(messages: list[Message], schema: dict[str, Any]) -> str:
+        with lock:
+            return say(messages, schema)
+
+    return locked
 
 
 def _sum(prompt: str) -> int:

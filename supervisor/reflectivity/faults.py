@@ -29,8 +29,8 @@ _NEGATION = re.compile(
     r"\b(no|not|never|none|nobody|nothing|nowhere|neither|nor|without|cannot|\w+n['’]t)\b", re.I
 )
 LENGTHS = 0.15  # options and details: longer over shorter, less one
-_WAY_LENGTHS = 0.25  # the same for two wordings of the cause
-_LONGEST, _SHORTEST = 1_200, 250  # characters of a context
+WAY_LENGTHS = 0.25  # the same for two wordings of the cause
+LONGEST, SHORTEST = 1_200, 250  # characters of a context
 _COMMON = ENGLISH_STOP_WORDS | {"did", "does", "doing", "having", "yours"}
 _DOMAINS: dict[str, tuple[str, ...]] = {
     "status": (*STATUSES, *HAPPENINGS),
@@ -53,11 +53,12 @@ def frame_faults(frame: Frame) -> list[str]:
     return [
         f"{subtask}: {fault}"
         for subtask, cell in frame.cells.items()
-        for fault in _cell_faults(subtask, cell)
+        for fault in cell_faults(subtask, cell)
     ]
 
 
-def _cell_faults(subtask: Subtask, cell: Cell) -> Iterator[str]:
+def cell_faults(subtask: Subtask, cell: Cell) -> Iterator[str]:
+    """Every fault of one cell."""
     yield from _vocabulary(cell)
     try:
         fixed = cell.fixed()
@@ -118,7 +119,7 @@ def _cues(cell: Cell) -> Iterator[str]:
             yield f"way {way + 1}: one state negates and the other does not"
         if (one.stated is None) != (other.stated is None):
             yield f"way {way + 1}: one state is stated, the other inferred"
-        yield from _unlike(f"way {way + 1}", one.text, other.text, _WAY_LENGTHS)
+        yield from _unlike(f"way {way + 1}", one.text, other.text, WAY_LENGTHS)
         if differ := (content(one.text) & telling) ^ (content(other.text) & telling):
             words = ", ".join(sorted(differ))
             yield f"way {way + 1}: words of an option in one state only: {words}"
@@ -129,8 +130,8 @@ def _cues(cell: Cell) -> Iterator[str]:
     if all(negated(cell.cause[0].ways[way].text) for way in range(WAYS)):
         yield "every way of the cause has a negation"
     longest = max(len(cell.context(s, d, w)) for s in (0, 1) for d in (0, 1) for w in range(WAYS))
-    if not _SHORTEST <= longest <= _LONGEST:
-        yield f"a context of {longest} characters; {_SHORTEST} to {_LONGEST} are meant"
+    if not SHORTEST <= longest <= LONGEST:
+        yield f"a context of {longest} characters; {SHORTEST} to {LONGEST} are meant"
 
 
 def _unlike(what: str, one: str, other: str, most: float) -> Iterator[str]:

@@ -123,7 +123,14 @@ class Cell(Written):
 
     def context(self, state: int, detail: int, way: int) -> str:
         """The text with its slots filled, single spaces within a paragraph."""
-        filled = self.text.replace("{cause}", self.cause[state].ways[way].text)
+        return self._filled(self.cause[state].ways[way].text, detail)
+
+    def bare(self, detail: int) -> str:
+        """The same without its cause, which should leave the question open."""
+        return self._filled("", detail)
+
+    def _filled(self, cause: str, detail: int) -> str:
+        filled = self.text.replace("{cause}", cause)
         filled = filled.replace("{detail}", self.detail[detail].strip())
         paragraphs = [" ".join(part.split()) for part in filled.split("\n\n")]
         return "\n\n".join(part for part in paragraphs if part)
@@ -133,14 +140,32 @@ class Cell(Written):
         return merged(said.facts for said in self.says)
 
 
+class Proposed(Written):
+    """Where a frame came from that a model wrote: not read by a person yet.
+
+    `request` names by content all that was asked (models, subject, examples' seed), `number` which
+    of its proposals this is. `rewords`: the frame of which only the causes of `cells` are new, or
+    empty for a frame that is new altogether.
+    """
+
+    model: str
+    reader: str
+    request: str
+    seed: int
+    number: int
+    rewords: str = ""
+    cells: tuple[Subtask, ...] = SUBTASKS
+
+
 class Frame(Written):
-    """One situation with its five cells."""
+    """One situation with its five cells. `proposed` is there where a model wrote it."""
 
     name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
     domain: str
     genre: str
     about_ai: bool
     split: Split
+    proposed: Proposed | None = None
     cells: dict[Subtask, Cell]
 
     @model_validator(mode="after")

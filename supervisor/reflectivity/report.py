@@ -1,10 +1,11 @@
-"""Probing scores, propensity and a set's validation: JSON fields, and pages for the terminal."""
+"""Scores, propensity, validation and proposals: JSON fields, and pages for the terminal."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -13,6 +14,7 @@ from rich.text import Text
 
 from supervisor.reflectivity.frame import SUBTASKS
 from supervisor.reflectivity.propensity import Propensity
+from supervisor.reflectivity.proposing import Outcome, Source
 from supervisor.reflectivity.scoring import MARGIN, Change, Score
 from supervisor.reflectivity.validation import FEWEST_FRAMES, Gate, Validation
 
@@ -70,6 +72,32 @@ def validation_fields(found: Validation) -> dict[str, Any]:
             {**asdict(gate), "holds": gate.holds, "bar_is": "at most" if gate.most else "at least"}
             for gate in found.gates
         ],
+    }
+
+
+def proposal_fields(source: Source, outcomes: Sequence[Outcome], out: Path) -> dict[str, Any]:
+    """Who wrote and who read; each proposal, where it lies if it was taken, what was refused."""
+    told = [
+        {
+            "number": one.number,
+            "name": one.name,
+            "taken": one.frame is not None,
+            "file": str(out / f"{one.name}.yaml") if one.frame else None,
+            "cells": list(one.frame.proposed.cells) if one.frame and one.frame.proposed else [],
+            "refused": list(one.refused),
+            "asked_again": list(one.again),
+            "gates": [{**asdict(gate), "holds": gate.holds} for gate in one.gates],
+        }
+        for one in outcomes
+    ]
+    return {
+        "model": source.model,
+        "reader": source.read_by,
+        "reader_is_the_model": source.alone,
+        "seed": source.seed,
+        "taken": sum(one.frame is not None for one in outcomes),
+        "proposals": told,
+        "tokens": source.tokens,
     }
 
 
@@ -197,6 +225,33 @@ def show_validation(found: Validation) -> RenderableType:
             style="dim",
         ),
     )
+
+
+def show_proposals(fields: dict[str, Any]) -> RenderableType:
+    """What was taken and what was refused, each refusal with its figure; then what nobody saw."""
+    parts: list[RenderableType] = [
+        Text(f"{fields['taken']} of {len(fields['proposals'])} proposals taken", style="bold")
+    ]
+    for row in fields["proposals"]:
+        parts.append(Text(f"{row['number']}. {row['name'] or '(no name)'}"))
+        parts += [Text(f"   refused: {line}", style="red") for line in row["refused"]]
+        if row["asked_again"]:
+            parts.append(Text(f"   asked again {len(row['asked_again'])} times", style="dim"))
+        if row["taken"]:
+            cells = ", ".join(row["cells"])
+            parts.append(Text(f"   taken: {row['file']} ({cells})", style="green"))
+    if fields["reader_is_the_model"]:
+        parts.append(
+            Text(
+                "The reader is the model that wrote: what it gets wrong, it may read as it wrote "
+                "it. Name another with --reader.",
+                style="yellow",
+            )
+        )
+    parts.append(
+        Text("A person reads each before it is used: a reader model is no person.", style="dim")
+    )
+    return Group(*parts)
 
 
 def _figure(gate: Gate) -> Text:

@@ -11,17 +11,18 @@ import numpy as np
 from supervisor.reflectivity.items import Item
 
 MEDIAN, NINETY_FIFTH, DISTINCT = 0.08, 0.20, 0.45
+Gram = tuple[str, ...]
 
 
 def nearest(items: Sequence[Item]) -> tuple[float, float]:
     """Median and 95th percentile, over items, of the trigram Jaccard similarity to the nearest item
     of another frame (context, question and options).
     """
-    grams = [_grams(item.text, 3) for item in items]
+    grams = [trigrams(item.text) for item in items]
     best = []
     for i, item in enumerate(items):
         others = (
-            _jaccard(grams[i], grams[j])
+            jaccard(grams[i], grams[j])
             for j, other in enumerate(items)
             if other.frame != item.frame
         )
@@ -47,15 +48,22 @@ def normalised(text: str) -> str:
     return " ".join(_words(text))
 
 
-def _words(text: str) -> list[str]:
-    return re.findall(r"[a-z0-9]+", text.lower())
-
-
-def _grams(text: str, n: int) -> frozenset[tuple[str, ...]]:
+def runs(text: str, n: int) -> frozenset[Gram]:
+    """Every run of `n` words."""
     words = _words(text)
     return frozenset(zip(*(words[i:] for i in range(n)), strict=False))
 
 
-def _jaccard(one: frozenset[tuple[str, ...]], other: frozenset[tuple[str, ...]]) -> float:
+def trigrams(text: str) -> frozenset[Gram]:
+    """Every run of three words."""
+    return runs(text, 3)
+
+
+def jaccard(one: frozenset[Gram], other: frozenset[Gram]) -> float:
+    """Shared over all, in [0, 1]; 0 where nothing is shared."""
     shared = len(one & other)
     return shared / (len(one) + len(other) - shared) if shared else 0.0
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[a-z0-9]+", text.lower())
