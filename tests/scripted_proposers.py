@@ -12,10 +12,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from regent.models.speaker import Conversation, Reply, Sampling
+from regent.models.speaker import Conversation, Reply, Sampling, Speaker
 from supervisor.reflectivity.admission import OPEN
 from supervisor.reflectivity.drafts import form_of
+from supervisor.reflectivity.filing import folder_for
 from supervisor.reflectivity.frame import SUBTASKS, Frame, read_frame
+from supervisor.reflectivity.items import shipped_frames
+from supervisor.reflectivity.proposing import Outcome, Subject, propose, source_of
 
 #: Written by hand for these tests, in the manner of the shipped ones.
 SOUND = read_frame(Path(__file__).parent / "frames" / "pass-kiosk.yaml")
@@ -133,3 +136,35 @@ class Reader:
             answer = answers[0] if told == "the first" else told
             replies.append(Reply(json.dumps({"answer": answer})))
         return replies
+
+
+SHIPPED = {frame.name: frame for frame in shipped_frames()}
+BELL = SHIPPED["bell-tower"]
+SEALED = next(frame for frame in SHIPPED.values() if frame.split == "sealed")
+#: A set small enough for every gate to be quick: its shallow solvers are blind, and say so.
+FEW = (BELL, SEALED)
+NEW = Subject(domain="travel", genre="letter")
+OWN = "own_vs_others"
+
+
+def proposed(
+    out: Path,
+    writer: Speaker,
+    reader: Speaker | None = None,
+    subject: Subject = NEW,
+    n: int = 1,
+    shipped: Sequence[Frame] = FEW,
+    seed: int = 0,
+) -> list[Outcome]:
+    speakers = {"writer": writer, "reader": reader or Reader()}
+    source = source_of("writer", "reader", seed, speakers.__getitem__, folder_for(out))
+    return list(propose(source, subject, n, out, shipped))
+
+
+def says_more(form: dict[str, Any], words: str) -> None:
+    form["text"] = form["text"].replace("Your Oda", f"{words} Your Oda")
+
+
+def swapped(form: dict[str, Any]) -> None:
+    """The prose says the contrary of what is declared."""
+    form["facts_a"], form["facts_b"] = form["facts_b"], form["facts_a"]

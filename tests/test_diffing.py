@@ -3,8 +3,6 @@
 1. Discovery and counting share no prompt; what is found on the one is counted on the other.
 2. Equal speakers are approved, and their drift's interval holds 0, look after look (simulated).
 3. The strata are measured apart; every answer is asked once; a failed answer is never counted.
-
-Speakers and embeddings are scripted, so a test knows the truth that the diff has to find.
 """
 
 from __future__ import annotations
