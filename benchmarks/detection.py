@@ -52,9 +52,13 @@ _LEAST_F1 = 0.5  # between a reported behaviour and the planted one, for them to
 
 
 def plain_rows() -> list[dict[str, Any]]:
-    """The planted successors of `benchmarks.gate` that express their behaviour plainly."""
+    """Of each behaviour the first planted successor of `benchmarks.gate` that shows it plainly."""
     judged = json.loads((RESULTS / "gate.json").read_text("utf-8"))["figures"]["successors"]
-    return [row for row in judged if plain(row)]
+    first: dict[str, dict[str, Any]] = {}
+    for row in judged:
+        if plain(row):
+            first.setdefault(row["behaviour"], row)
+    return list(first.values())
 
 
 def sampled(speaker: Speaker, prompts: list[Prompt], samples: int) -> Said:
