@@ -1,11 +1,11 @@
-"""One supervised round on a cluster of two nodes, then one as a submitted job.
+"""One supervised round on a cluster of two nodes, then one as a job submitted to a local head.
 
     python -m benchmarks.cluster [--quick] [--json] [--only {nodes,job}]
 
-A `ray.cluster_utils.Cluster` on this machine, a head and a second node. On it `regent run` with one
-round of configs/default.yaml by RAY_ADDRESS, and the same by `ray job submit --working-dir`; while
-the first works, Ray is asked which of Regent's actors it has, and on which node. `--quick` is one
-tiny round by RAY_ADDRESS alone. Whole runs write benchmarks/results/cluster.json.
+A `ray.cluster_utils.Cluster` on this machine, a head and a second node: on it `regent run` with one
+round of configs/default.yaml by RAY_ADDRESS, while Ray is asked which of Regent's actors it has, and
+on which node. Then the same by `ray job submit --working-dir` to a head alone. `--quick` is one tiny
+round by RAY_ADDRESS. Whole runs write benchmarks/results/cluster.json.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ _ASK_EVERY_S = 2.0
 
 
 @contextmanager
-def two_nodes() -> Iterator[tuple[str, str]]:
-    """(address, dashboard) of a cluster of two nodes that asks for a token."""
+def a_cluster(nodes: int) -> Iterator[tuple[str, str]]:
+    """(address, dashboard) of a head and `nodes` - 1 more, that asks for a token."""
     from ray.cluster_utils import Cluster
 
     enable_token_auth_by_default()
@@ -49,7 +49,8 @@ def two_nodes() -> Iterator[tuple[str, str]]:
     head = {**node, "include_dashboard": True, "dashboard_port": port}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
-        cluster.add_node(**node)
+        for _ in range(1, nodes):
+            cluster.add_node(**node)
         ray.init(address=cluster.address, log_to_driver=False)
         yield str(cluster.address), f"http://127.0.0.1:{port}"
     finally:
@@ -130,7 +131,9 @@ def main() -> int:
         settings = yaml.safe_load(QUICK if given.quick else _default())
         (work / "config.yaml").write_text(yaml.safe_dump(settings | {"rounds": 1}), "utf-8")
         for way in ways:
-            with two_nodes() as (address, dashboard):
+            # A job has the head alone: nodes of one machine share a folder for working folders, and
+            # one clears away what the other still runs in.
+            with a_cluster(1 if way == "job" else 2) as (address, dashboard):
                 where = dashboard if way == "job" else address
                 perform = as_job if way == "job" else by_address
                 figures[way] = perform(where, work / way, work / "config.yaml")
