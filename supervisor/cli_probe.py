@@ -1,4 +1,4 @@
-"""`regent probe MODEL [MODEL2]`, `regent probe make` and `regent probe validate`.
+"""`regent probe MODEL [MODEL2]`, `regent probe make`, `validate` and `export`.
 
 Exit codes: 0 the model can testify, two models are stable, every gate holds · 1 two models differ,
 a gate fails · 3 inconclusive (blind throughout, or unsure) · 2 could not run.
@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from regent.errors import one_line
+
+if TYPE_CHECKING:
+    from supervisor.reflectivity.items import Item
 
 
 class _ModelFirst(typer.core.TyperGroup):
@@ -28,23 +31,26 @@ class _ModelFirst(typer.core.TyperGroup):
 app = typer.Typer(
     cls=_ModelFirst,
     no_args_is_help=True,
-    help="Stable reflectivity: probe MODEL [MODEL2], make items of frames, validate a set.",
+    help="Stable reflectivity: probe MODEL [MODEL2], make, validate or export a set.",
 )
 
 Json = Annotated[
     bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")
 ]
 Frames = Annotated[Path | None, typer.Argument(help="A folder of frames; default: the shipped.")]
+Items = Annotated[
+    Path | None,
+    typer.Option("--items", help="A folder of SUBTASK.jsonl; default: the shipped items."),
+]
+Split = Annotated[str, typer.Option("--split", help="dev, sealed or all.")]
 
 
 @app.command()
 def ask(
     model: Annotated[str, typer.Argument(help="A model name.")],
     model2: Annotated[str, typer.Argument(help="A second, to be held against the first.")] = "",
-    split: Annotated[str, typer.Option(help="dev, sealed or all.")] = "all",
-    items: Annotated[
-        Path | None, typer.Option(help="A folder of SUBTASK.jsonl; default: the shipped items.")
-    ] = None,
+    split: Split = "all",
+    items: Items = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
     folder: Annotated[
         Path, typer.Option("--folder", help="Where answers are kept for the next time.")
@@ -53,19 +59,12 @@ def ask(
 ) -> None:
     """How well a model tells its values from others', now from later, and what moves them."""
     with one_line():
-        from regent.errors import CannotRun
         from supervisor.reflectivity.asking import ask as put
-        from supervisor.reflectivity.items import read_folder, shipped
         from supervisor.reflectivity.report import change_fields, probe_fields, show_probe
         from supervisor.reflectivity.scoring import changes, scores
         from supervisor.reflectivity.witness import witness
 
-        if split not in ("dev", "sealed", "all"):
-            raise CannotRun(f"there is no split '{split}'; give dev, sealed or all")
-        asked = shipped() if items is None else read_folder(items)
-        asked = [item for item in asked if split in ("all", item.split)]
-        if not asked:
-            raise CannotRun(f"no item of the split {split} there")
+        asked = _asked(items, split)
         progress = Console(stderr=True)
         told: list[dict[str, Any]] = []
         answers = []
@@ -149,3 +148,37 @@ def validate(frames: Frames = None, as_json: Json = False) -> None:
         else:
             Console().print(show_validation(found))
         raise typer.Exit(0 if found.holds else 1)
+
+
+@app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(help="A new folder.")],
+    items: Items = None,
+    split: Split = "all",
+    as_json: Json = False,
+) -> None:
+    """Write the items as lm-eval tasks and an inspect_ai task that run without Regent."""
+    with one_line():
+        from supervisor.reflectivity.exports.writing import export as write
+
+        asked = _asked(items, split)
+        paths = write(asked, folder)
+        if as_json:
+            typer.echo(json.dumps({"items": len(asked), "files": [str(path) for path in paths]}))
+        else:
+            Console().print(
+                f"{len(asked)} items in {folder}; {folder / 'README.md'} says how to run them"
+            )
+
+
+def _asked(items: Path | None, split: str) -> list[Item]:
+    from regent.errors import CannotRun
+    from supervisor.reflectivity.items import read_folder, shipped
+
+    if split not in ("dev", "sealed", "all"):
+        raise CannotRun(f"there is no split '{split}'; give dev, sealed or all")
+    found = shipped() if items is None else read_folder(items)
+    asked = [item for item in found if split in ("all", item.split)]
+    if not asked:
+        raise CannotRun(f"no item of the split {split} there")
+    return asked
