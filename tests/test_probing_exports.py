@@ -167,7 +167,7 @@ def test_inspect_counts_a_models_choices_as_regent_does(inspected: Any, own_serv
 def test_inspect_counts_half_where_orders_disagree_and_nothing_where_no_option_is_named(
     inspected: Any,
 ) -> None:
-    from inspect_ai.model import ModelOutput, get_model
+    from inspect_ai.model import ModelOutput, ModelUsage, get_model
 
     listed = {conversation(i, order)[0].content: (i, order) for i in ITEMS for order in ORDERS}
 
@@ -180,7 +180,9 @@ def test_inspect_counts_half_where_orders_disagree_and_nothing_where_no_option_i
             "b1": "As an AI I have no values.",
             "b2": f"- {gold}\n",  # a provider without response schemas
         }
-        return ModelOutput.from_content("mockllm", said[item.variant])
+        output = ModelOutput.from_content("mockllm", said[item.variant])
+        output.usage = ModelUsage()  # else it is counted with a tokenizer from the network
+        return output
 
     logs = inspected(get_model("mockllm/model", custom_outputs=says))
     worth = {"a1": 1.0, "a2": 0.5, "b2": 1.0}

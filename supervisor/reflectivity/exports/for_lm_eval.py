@@ -23,7 +23,7 @@ from lm_eval.api.task import ConfigurableTask
 _QUAD = 4  # items
 
 
-class ProbingTask(ConfigurableTask):
+class ProbingTask(ConfigurableTask):  # type: ignore[misc]
     """A sub-task: the rows of `dataset_name`.jsonl beside this file.
 
     Raises ValueError where the harness applies no chat template or is asked for examples.
