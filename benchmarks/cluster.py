@@ -3,9 +3,9 @@
     python -m benchmarks.cluster [--quick] [--json] [--only {nodes,job}]
 
 A `ray.cluster_utils.Cluster` on this machine, a head and a second node: on it `regent run` with one
-round of configs/default.yaml by RAY_ADDRESS, while Ray is asked which of Regent's actors it has, and
-on which node. Then the same by `ray job submit --working-dir` to a head alone. `--quick` is one tiny
-round by RAY_ADDRESS. Whole runs write benchmarks/results/cluster.json.
+round of configs/default.yaml by RAY_ADDRESS, while Ray is asked which of Regent's actors it has and
+where. Then the same by `ray job submit --working-dir` to a head alone. `--quick` is one tiny round
+by RAY_ADDRESS. Whole runs write benchmarks/results/cluster.json.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`regent probe MODEL [MODEL2]`, and its sub-commands `make`, `validate`, `propose` and `crowd`.
+"""`regent probe MODEL [MODEL2]`, and `make`, `validate`, `propose`, `export` and `crowd`.
 
 Exit codes: 0 the model can testify, two models are stable, every gate holds, a proposal was taken ·
 1 two models differ, a gate fails · 3 inconclusive (blind throughout, or unsure), no proposal was
@@ -30,7 +30,7 @@ class _ModelFirst(typer.core.TyperGroup):
 app = typer.Typer(
     cls=_ModelFirst,
     no_args_is_help=True,
-    help="Stable reflectivity: probe MODEL [MODEL2]; make, validate and propose frames.",
+    help="Stable reflectivity: probe MODEL [MODEL2]; make, validate, propose, export frames.",
 )
 app.command()(crowd)
 
@@ -38,13 +38,18 @@ Json = Annotated[
     bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")
 ]
 Frames = Annotated[Path | None, typer.Argument(help="A folder of frames; default: the shipped.")]
+Items = Annotated[
+    Path | None,
+    typer.Option("--items", help="A folder of SUBTASK.jsonl; default: the shipped items."),
+]
+Split = Annotated[str, typer.Option("--split", help="dev, sealed or all.")]
 
 
 @app.command()
 def ask(
     model: Annotated[str, typer.Argument(help="A model name.")],
     model2: Annotated[str, typer.Argument(help="A second, to be held against the first.")] = "",
-    split: Annotated[str, typer.Option(help="dev, sealed or all.")] = "all",
+    split: Split = "all",
     items: Annotated[
         Path | None,
         typer.Option(help="A folder of SUBTASK.jsonl, or of dilemmas; default: the shipped."),
@@ -206,3 +211,25 @@ def propose(
         else:
             Console().print(show_proposals(fields))
         raise typer.Exit(0 if fields["taken"] else 3)
+
+
+@app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(help="A new folder.")],
+    items: Items = None,
+    split: Split = "all",
+    as_json: Json = False,
+) -> None:
+    """Write the items as lm-eval tasks and an inspect_ai task that run without Regent."""
+    with one_line():
+        from supervisor.reflectivity.exports.writing import export as write
+        from supervisor.reflectivity.items import asked_of
+
+        asked = asked_of(items, split)
+        paths = write(asked, folder)
+        if as_json:
+            typer.echo(json.dumps({"items": len(asked), "files": [str(path) for path in paths]}))
+        else:
+            Console().print(
+                f"{len(asked)} items in {folder}; {folder / 'README.md'} says how to run them"
+            )
