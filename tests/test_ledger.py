@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from regent.errors import CannotRun
 from regent.records import Batch
+from supervisor.record import keys
 from supervisor.record.ledger import Ledger, row_hash
 
 ROOT = Path(__file__).parent.parent
@@ -223,6 +224,23 @@ def test_two_processes_starting_and_appending_at_once_make_one_sound_chain(tmp_p
     assert ledger.verify() == []
     assert len(ledger.rows("own")) == 40
     assert len(ledger.rows("shared")) == 20
+
+
+def test_a_ledger_that_another_process_begins_meanwhile_is_joined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between this one's look at an empty database and its first row, another writes both."""
+    make = keys.make_or_load
+
+    def meanwhile(folder: Path) -> keys.KeyPair:
+        monkeypatch.setattr(keys, "make_or_load", make)
+        filled(tmp_path)
+        return make(folder)
+
+    monkeypatch.setattr(keys, "make_or_load", meanwhile)
+    ledger = opened(tmp_path)
+    assert len(ledger.rows("note")) == 5
+    assert ledger.verify() == []
 
 
 def test_a_full_database_is_one_line_and_loses_nothing(tmp_path: Path) -> None:

@@ -121,6 +121,9 @@ class Ledger:
         self._lite = lite
         if lite:
             sa.event.listen(self._engine, "connect", _own_transactions)
+        # Asked before the rows are: another process may begin this ledger between the two, and its
+        # head follows its rows.
+        begun = (self.key_folder / HEAD).exists()
         with self._speaking():
             tip = self._tip() if sa.inspect(self._engine).has_table("ledger") else None
         if tip is not None:
@@ -129,7 +132,7 @@ class Ledger:
         if read_only:
             raise CannotRun(f"ledger {url} holds no rows; give the ledger of a run that was begun")
         self.pair = keys.make_or_load(self.key_folder)
-        if (self.key_folder / HEAD).exists():
+        if begun:
             raise CannotRun(
                 f"ledger {url} is empty but {HEAD} beside the key knows rows; restore it"
             )
