@@ -41,7 +41,7 @@ from supervisor.statistics.exact import clopper_pearson
 _ALPHA = 0.05
 _TOKENS = 40
 _POOL, _DRAWN = 20, 2  # samples a prompt in the pool, and on a side of one comparison
-_LOOKS, _QUICK_LOOKS = 1_000, 4
+_LOOKS, _LEAST, _QUICK_LOOKS = 1_000, 200, 4  # comparisons of each kind; fewest that are kept
 _TOLERANCE, _STAGES = 0.2, (50, 100, 150, 200)  # prompts at each look
 _TESTED = (0, 8)  # behaviours beside the contrast, each at the tolerance
 
@@ -186,7 +186,7 @@ def main() -> int:
     parser.add_argument("--looks", type=int, default=_LOOKS, help="comparisons of each kind")
     given = parser.parse_args()
     looks = _QUICK_LOOKS if given.quick else given.looks
-    whole = not given.quick and looks >= _LOOKS
+    whole = not given.quick and looks >= _LEAST
     return finish("null", run(given.quick, looks), given.json, whole)
 
 
