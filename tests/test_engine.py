@@ -198,6 +198,29 @@ def test_a_driver_killed_with_sigkill_leaves_no_server(
     assert wait_until(lambda: not group_alive(group), 10)
 
 
+@pytest.mark.parametrize(("port", "starts"), [(0, 2), (12_345, 1)])
+def test_a_free_port_that_is_taken_meanwhile_is_changed_and_a_named_one_is_said(
+    port: int, starts: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    ports: list[str] = []
+
+    def start(engine: Engine) -> None:
+        ports.append(engine.base_url)
+        if len(ports) == 1:
+            raise CannotRun("the server ended ([Errno 98] address already in use)")
+
+    monkeypatch.setattr(Engine, "_start_some_backend", start)
+    monkeypatch.setattr(Engine, "_check_fingerprint", lambda engine: None)
+    config = EngineConfig(port=port)
+    if port:
+        with pytest.raises(CannotRun, match="address already in use"):
+            Engine.start(tmp_path, config, tmp_path / "logs")
+    else:
+        assert Engine.start(tmp_path, config, tmp_path / "logs").base_url == ports[1]
+    assert len(ports) == starts
+
+
 @pytest.mark.real
 def test_where_vllm_cannot_start_transformers_serves_and_the_reason_is_said(
     smollm2_folder: Path, other_folder: Path, tmp_path: Path

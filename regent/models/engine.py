@@ -43,6 +43,8 @@ FEW_CORES = 4
 NEUTRAL_SAMPLING = '{"temperature": 1.0, "top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0}'
 TEACHER_TOLERANCE_NATS = 0.15
 
+_PORTS = 3  # free ones that are tried
+
 
 class Engine:
     """A running server. `Engine.start` makes one; `stop`, or leaving the `with` block, ends it."""
@@ -79,14 +81,19 @@ class Engine:
         """
         if _holds_adapter(folder):
             raise CannotRun(f"{folder} is an adapter; start with its base, then switch to it")
-        engine = cls(folder, config, log_folder)
-        try:
-            engine._start_some_backend()
-            engine._check_fingerprint()
-        except BaseException:
-            engine.stop()
-            raise
-        return engine
+        for attempt in range(_PORTS):
+            engine = cls(folder, config, log_folder)
+            try:
+                engine._start_some_backend()
+                engine._check_fingerprint()
+                return engine
+            except BaseException as error:
+                engine.stop()
+                # A port that was free may be taken while a server starts, half a minute later.
+                taken = isinstance(error, CannotRun) and "address already in use" in str(error)
+                if config.port or not taken or attempt + 1 == _PORTS:
+                    raise
+        raise CannotRun("no free port was left to the server; try again")
 
     @property
     def pid(self) -> int:
