@@ -228,3 +228,28 @@ def _range(values: Sequence[float]) -> str:
         return "–"
     low, high = min(values), max(values)
     return f"{low:.2f}" if low == high else f"{low:.2f} to {high:.2f}"
+
+
+def crowd_table(result: Mapping[str, Any]) -> str:
+    """What each crowd is worth, and its items by what is known of them."""
+    words = ("flat", "tells", "unsure", "all right", "none right")
+    rows: list[list[object]] = []
+    for name, said in result["figures"]["crowds"].items():
+        by_word = [sum(of[word] for of in said["words"].values()) for word in words]
+        rows.append(
+            [
+                name,
+                f"{said['respondents']} of {said['checkpoints']}",
+                _figure(said["effective"], ".0f"),
+                _figure(said["reliability"], ".2f"),
+                _figure(said["p_value"], ".3g"),
+                said["better"] or "blind",
+                *by_word,
+            ]
+        )
+    head = ["crowd", "respondents of checkpoints", "worth", "reliability", "p against coins"]
+    return markdown([*head, "model", *words], rows)
+
+
+def _figure(value: float | None, how: str) -> str:
+    return "–" if value is None else f"{value:{how}}"

@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 
 from benchmarks import result_tables as of
-from benchmarks.crowd_table import crowd_table
 from benchmarks.report import RESULTS
 from benchmarks.result_tables import markdown
 from regent.config import InstrumentChoice, Policy
@@ -163,7 +162,7 @@ _FROM_RESULTS: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "probing-claims": ("probing", of.claims_table),
     "tuned-models": ("reflectivity", of.probed_models_table),
     "tuned-claims": ("reflectivity", of.claims_table),
-    "crowd": ("crowd", lambda result: markdown(*crowd_table(result))),
+    "crowd": ("crowd", of.crowd_table),
     "crowd-claims": ("crowd", of.claims_table),
     "loop": ("loop", of.loop_table),
     "throughput": ("throughput", of.throughput_table),

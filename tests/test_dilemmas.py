@@ -37,11 +37,6 @@ def dilemmas() -> tuple[Dilemma, ...]:
     return tuple(shipped_dilemmas())
 
 
-@cache
-def sides() -> tuple[tuple[str, str], ...]:
-    return tuple(one.sides for one in dilemmas())
-
-
 def test_there_are_66_dilemmas_a_third_of_them_on_the_development_of_ai() -> None:
     domains = Counter(one.domain for one in dilemmas())
     assert (len(dilemmas()), len(domains), domains["AI development"]) == (66, 12, 22)

@@ -34,7 +34,6 @@ from supervisor.reflectivity.propensity import Answered, Propensity, mode, prope
 from supervisor.reflectivity.report import propensity_fields
 from supervisor.reflectivity.scoring import holm
 
-FOLDER = Path("supervisor/reflectivity/dilemmas")
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 

@@ -81,7 +81,9 @@ class Engine:
         """
         if _holds_adapter(folder):
             raise CannotRun(f"{folder} is an adapter; start with its base, then switch to it")
-        for attempt in range(_PORTS):
+        attempts = 0
+        while True:
+            attempts += 1
             engine = cls(folder, config, log_folder)
             try:
                 engine._start_some_backend()
@@ -91,9 +93,8 @@ class Engine:
                 engine.stop()
                 # A port that was free may be taken while a server starts, half a minute later.
                 taken = isinstance(error, CannotRun) and "address already in use" in str(error)
-                if config.port or not taken or attempt + 1 == _PORTS:
+                if config.port or not taken or attempts == _PORTS:
                     raise
-        raise CannotRun("no free port was left to the server; try again")
 
     @property
     def pid(self) -> int:

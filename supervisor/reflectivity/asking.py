@@ -31,7 +31,7 @@ from regent.records import Message, canonical_json, digest
 from supervisor.reflectivity.manners import SHIPPED, Manner
 
 Floats = NDArray[np.float64]
-_ORDERS = ((0, 1), (1, 0))
+ORDERS = ((0, 1), (1, 0))  # of the two options
 _KEPT = 4  # numbers of an answer; a line with fewer is an older one, and asked again
 _AT_ONCE = 64  # questions between two savings
 _CALLS = 8  # to a server at once: each question has a schema of its own
@@ -113,8 +113,8 @@ def _answers(speaker: Speaker, items: Sequence[Asked], manner: Manner) -> Floats
 
 
 def _asked(items: Sequence[Asked], manner: Manner) -> tuple[list[Conversation], list[str]]:
-    conversations = [conversation(i, o, manner) for i in items for o in _ORDERS for _ in (0, 1)]
-    options = [option for item in items for _ in _ORDERS for option in item.options]
+    conversations = [conversation(i, o, manner) for i in items for o in ORDERS for _ in (0, 1)]
+    options = [option for item in items for _ in ORDERS for option in item.options]
     return conversations, options
 
 
@@ -136,8 +136,8 @@ def _apart(speaker: Speaker, items: Sequence[Asked], manner: Manner) -> Floats:
 
 def _probabilities(nats: Floats, lengths: NDArray[np.int64]) -> Floats:
     """From [n · 2 orders · 2 options] to [n, 4]; not a number becomes missing."""
-    by_item = np.where(np.isfinite(nats), nats, np.nan).reshape(-1, len(_ORDERS), 2)
-    tokens = lengths.reshape(-1, len(_ORDERS), 2)
+    by_item = np.where(np.isfinite(nats), nats, np.nan).reshape(-1, len(ORDERS), 2)
+    tokens = lengths.reshape(-1, len(ORDERS), 2)
     ways = [by_item.mean(axis=1), (by_item / tokens).mean(axis=1), by_item[:, 0], by_item[:, 1]]
     gaps = np.stack([scores[:, 1] - scores[:, 0] for scores in ways], axis=1)
     return np.asarray(1 / (1 + np.exp(np.clip(gaps, -60, 60))), dtype=np.float64)
@@ -156,8 +156,8 @@ def _chosen(speaker: Speaker, items: Sequence[Asked], manner: Manner) -> Floats:
         return _parsed(reply.text, item.options)
 
     with ThreadPoolExecutor(_CALLS) as pool:
-        votes = list(pool.map(vote, [(item, order) for item in items for order in _ORDERS]))
-    by_order = np.array(votes).reshape(len(items), len(_ORDERS))
+        votes = list(pool.map(vote, [(item, order) for item in items for order in ORDERS]))
+    by_order = np.array(votes).reshape(len(items), len(ORDERS))
     first = by_order.mean(axis=1)
     return np.column_stack([first, first, by_order])
 

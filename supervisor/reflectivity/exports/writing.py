@@ -16,12 +16,11 @@ from pathlib import Path
 
 from regent.errors import CannotRun
 from regent.records import canonical_json, digest
-from supervisor.reflectivity.asking import conversation
+from supervisor.reflectivity.asking import ORDERS, conversation
 from supervisor.reflectivity.frame import SUBTASKS
 from supervisor.reflectivity.items import CANARY, Item
 
 _GROUP = "regent_reflectivity"
-_ORDERS = ((0, 1), (1, 0))  # of the two options
 _METRICS = {  # of lm-eval, each with its function in scoring.py, and whether more is better
     "acc": ("accuracy", True),
     "acc_se_by_frame": ("standard_error", False),
@@ -82,7 +81,7 @@ def _row(item: Item) -> str:
         "frame": item.frame,
         "quad": item.quad,
         "split": item.split,
-        "prompts": [conversation(item, order)[0].content for order in _ORDERS],
+        "prompts": [conversation(item, order)[0].content for order in ORDERS],
         "options": list(item.options),
         "gold": item.gold,
     }
